@@ -67,6 +67,7 @@ const FIELDS: [(&str, &str); 79] = [
     ("train.lr_scheduler", "Schedule"),
     ("train.warmup_ratio", "Warm-up share"),
     ("train.weight_decay", "Weight decay"),
+    ("train.class_weights", "Class weights"),
     ("train.label_smoothing", "Label smoothing"),
     ("train.adam_beta1", "AdamW β₁"),
     ("train.adam_beta2", "AdamW β₂"),

@@ -53,7 +53,8 @@ impl FileSets {
         };
         let dev = match dev {
             Some(dev) => dev,
-            None => search(beside, dev_stems, &TABLES).ok_or_else(|| missing(beside, dev_stems, "evaluation", "dev_file"))?,
+            None => search(beside, dev_stems, &TABLES)
+                .ok_or_else(|| missing(beside, dev_stems, "evaluation", "dev_file"))?,
         };
         Ok(Self { train, dev: Some(dev) })
     }
@@ -104,6 +105,12 @@ fn named(dir: &Path, setting: &str) -> Result<Option<Vec<PathBuf>>> {
     Ok(Some(found))
 }
 
+/// The first file that a path names: itself, or the first of a directory, of a pattern, of several.
+pub(super) fn first(path: &Path) -> Result<PathBuf> {
+    let found = named(Path::new(""), &path.to_string_lossy())?;
+    Ok(found.and_then(|files| files.into_iter().next()).unwrap_or_else(|| path.to_path_buf()))
+}
+
 /// The files with the first of `stems`, alone (the endings in the order `first`) or in shards
 /// (`train-00000-of-00003.parquet`), in `dir` or its `data`.
 fn search(dir: &Path, stems: &[&str], first: &[&str]) -> Option<Vec<PathBuf>> {
@@ -116,7 +123,10 @@ fn search(dir: &Path, stems: &[&str], first: &[&str]) -> Option<Vec<PathBuf>> {
         let places = [dir.to_path_buf(), dir.join("data")];
         let find = |stem: &&str| {
             let patterns = [format!("{stem}-*"), format!("{stem}.*")];
-            places.iter().flat_map(|place| patterns.iter().map(|pattern| matching(place, pattern))).find(|f| !f.is_empty())
+            places
+                .iter()
+                .flat_map(|place| patterns.iter().map(|pattern| matching(place, pattern)))
+                .find(|f| !f.is_empty())
         };
         stems.iter().find_map(find)
     };
@@ -240,8 +250,12 @@ mod tests {
         assert_eq!(named("more/*.jsonl"), ["more/x.jsonl", "more/y.jsonl"]);
         assert_eq!(named("gone.csv"), ["gone.csv"]);
         assert!(super::named(dir.path(), "*.ods").unwrap_err().to_string().contains("no file fits"));
-        ["hub/data/train-00000-of-00002.parquet", "hub/data/train-00001-of-00002.parquet", "hub/data/test-00000-of-00001.parquet"]
-            .map(put);
+        [
+            "hub/data/train-00000-of-00002.parquet",
+            "hub/data/train-00001-of-00002.parquet",
+            "hub/data/test-00000-of-00001.parquet",
+        ]
+        .map(put);
         let found = search(&dir.path().join("hub"), &["train"], &TABLES).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(search(&dir.path().join("hub"), &["valid"], &TABLES), None);

@@ -1,7 +1,7 @@
 //! JSON as people's tools write it: with Python's `NaN` and `Infinity`, in lines, arrays, or objects over several lines.
 
-use super::split_json::{self, JsonElement};
 use super::lines::{lines, utf8};
+use super::split_json::{self, JsonElement};
 use serde_json::{Map, Value};
 
 /// Where the records of a JSON file stand.

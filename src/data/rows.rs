@@ -2,8 +2,8 @@
 
 use super::exclusion;
 use super::hold_out::{self, groups};
-use super::notes::Notes;
 use super::lines::list;
+use super::notes::Notes;
 use super::tasks::ColumnPlan;
 use super::{Row, SkippedRow, Table, Target};
 use crate::config::{BadRows, Problem};
@@ -98,7 +98,13 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
                 None => {
                     let mut cells = cells.into_iter().map(std::borrow::Cow::into_owned);
                     let (text, label) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
-                    rows.push(RawRow { file: Arc::clone(&file), line, text, pair: cells.next(), label: label.trim().to_owned() });
+                    rows.push(RawRow {
+                        file: Arc::clone(&file),
+                        line,
+                        text,
+                        pair: cells.next(),
+                        label: label.trim().to_owned(),
+                    });
                     return Ok(ControlFlow::Continue(()));
                 }
             },

@@ -93,8 +93,7 @@ impl Table {
         } else {
             Body::Text(text)
         };
-        let mut table =
-            Self { name: name.to_owned(), format, delimiter, header, encoding, columns: Vec::new(), body };
+        let mut table = Self { name: name.to_owned(), format, delimiter, header, encoding, columns: Vec::new(), body };
         table.columns = table.find_columns()?;
         Ok(table)
     }

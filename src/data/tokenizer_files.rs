@@ -15,11 +15,36 @@ pub(super) fn read(path: &Path) -> Result<(Tokenizer, TruncationDirection)> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let json = match name.as_str() {
         "vocab.txt" => {
-            plain_class(&config, &dir, &["BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast", "ElectraTokenizer", "ElectraTokenizerFast", "MobileBertTokenizer", "ConvBertTokenizer"])?;
+            plain_class(
+                &config,
+                &dir,
+                &[
+                    "BertTokenizer",
+                    "BertTokenizerFast",
+                    "DistilBertTokenizer",
+                    "DistilBertTokenizerFast",
+                    "ElectraTokenizer",
+                    "ElectraTokenizerFast",
+                    "MobileBertTokenizer",
+                    "ConvBertTokenizer",
+                ],
+            )?;
             wordpiece(&text(&file)?, &config).with_context(|| file.display().to_string())?
         }
         "vocab.json" => {
-            plain_class(&config, &dir, &["RobertaTokenizer", "RobertaTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "BartTokenizer", "BartTokenizerFast", "LongformerTokenizer"])?;
+            plain_class(
+                &config,
+                &dir,
+                &[
+                    "RobertaTokenizer",
+                    "RobertaTokenizerFast",
+                    "GPT2Tokenizer",
+                    "GPT2TokenizerFast",
+                    "BartTokenizer",
+                    "BartTokenizerFast",
+                    "LongformerTokenizer",
+                ],
+            )?;
             let merges = text(&dir.join("merges.txt"))?;
             byte_level_bpe(&text(&file)?, &merges, &config).with_context(|| file.display().to_string())?
         }
@@ -62,14 +87,16 @@ fn choose(dir: &Path) -> Result<PathBuf> {
 fn plain_class(config: &Value, dir: &Path, known: &[&str]) -> Result<()> {
     let class = config.get("tokenizer_class").and_then(Value::as_str);
     // The word pieces of Japanese BERT say it in another way too.
-    let more = ["word_tokenizer_type", "subword_tokenizer_type"].into_iter().find_map(|key| {
-        config.get(key).and_then(Value::as_str).filter(|kind| !["basic", "wordpiece"].contains(kind))
-    });
+    let more = ["word_tokenizer_type", "subword_tokenizer_type"]
+        .into_iter()
+        .find_map(|key| config.get(key).and_then(Value::as_str).filter(|kind| !["basic", "wordpiece"].contains(kind)));
     match (class, more) {
-        (Some(class), _) if !known.contains(&class) && class != "PreTrainedTokenizerFast" => Err(Error::format(format!(
-            "the tokenizer is a {class}, which these vocabulary files alone do not make; put its tokenizer.json beside the model: {}",
-            dir.display()
-        ))),
+        (Some(class), _) if !known.contains(&class) && class != "PreTrainedTokenizerFast" => {
+            Err(Error::format(format!(
+                "the tokenizer is a {class}, which these vocabulary files alone do not make; put its tokenizer.json beside the model: {}",
+                dir.display()
+            )))
+        }
         (_, Some(kind)) => Err(Error::format(format!(
             "the tokenizer cuts words with {kind:?}, which is not known here; put a tokenizer.json beside the model: {}",
             dir.display()

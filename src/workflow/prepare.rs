@@ -2,7 +2,7 @@
 
 use crate::config::{
     DeviceChoice, DtypeChoice, LAB, Method, MixtureConfig, ModelConfig, Problem, RunConfig, Task, TextConfig,
-    WRITER_LAB,
+    TrainConfig, WRITER_LAB,
 };
 use crate::data::preview::{self, DataPreview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
@@ -45,6 +45,11 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
         let texts = split.rows.iter().zip(&split.encoded).map(|(row, text)| (row.text.as_str(), text.ids.as_slice()));
         check_tokens(texts, spec.vocab_size, |id| tokenizer.tokens(&[id]).concat())?;
     }
+    let weighted = RunConfig {
+        train: TrainConfig { class_weights: class_weights(config, &task)?, ..config.train.clone() },
+        ..config.clone()
+    };
+    let config = &weighted;
     let (model, _, mut warnings) = where_it_fits(
         &config.model,
         device::choose(&config.model),
@@ -215,6 +220,37 @@ fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Res
         )));
     }
     Ok(())
+}
+
+/// What each class counts, in numbers: `balanced` as the rows divided by the classes and by the rows of the class, so that
+/// the mean over the rows is 1.
+fn class_weights(config: &RunConfig, task: &TaskData) -> Result<String> {
+    let given = config.train.class_weights.trim();
+    if given.is_empty() {
+        return Ok(String::new());
+    }
+    if task.problem == Problem::Regression {
+        return Err(Error::config("class_weights are for classes, and a number is predicted here; leave them empty"));
+    }
+    let classes = task.labels.len();
+    if let Some(list) = config.train.class_weights() {
+        if list.len() != classes {
+            return Err(Error::config(format!(
+                "class_weights has {} numbers for {classes} classes ({}); give one for each, in this order",
+                list.len(),
+                task.labels.join(", ")
+            )));
+        }
+        return Ok(given.to_owned());
+    }
+    let mut counts = vec![0usize; classes];
+    for class in task.train.rows.iter().filter_map(|row| row.target.class()) {
+        if let Some(count) = counts.get_mut(class as usize) {
+            *count += 1;
+        }
+    }
+    let of = |count: usize| if count == 0 { 1.0 } else { task.train.len() as f64 / (classes * count) as f64 };
+    Ok(counts.into_iter().map(|count| of(count).to_string()).collect::<Vec<_>>().join(","))
 }
 
 /// Refuses the first text that holds a token for which the model has no row: a tokenizer may know a few more tokens than

@@ -31,7 +31,9 @@ pub(in crate::data) fn decoded<'a>(name: &str, bytes: Cow<'a, [u8]>) -> Result<(
         [b'S', b'Q', b'L', b'i', b't', b'e', ..] if start.contains(&0) => "an SQLite database; export the table as CSV",
         [b'O', b'b', b'j', 1, ..] => "an Avro file; convert it to Parquet or JSON lines",
         _ if start.contains(&0) => match unmarked_utf16(start) {
-            Some(true) => return from_utf16(name, &bytes, u16::from_le_bytes, "UTF-16 (little endian, without a mark)"),
+            Some(true) => {
+                return from_utf16(name, &bytes, u16::from_le_bytes, "UTF-16 (little endian, without a mark)");
+            }
             Some(false) => return from_utf16(name, &bytes, u16::from_be_bytes, "UTF-16 (big endian, without a mark)"),
             None => {
                 "not UTF-8 text (it holds zero bytes: UTF-16 without a byte order mark, or a binary file); save it as UTF-8"
@@ -40,9 +42,7 @@ pub(in crate::data) fn decoded<'a>(name: &str, bytes: Cow<'a, [u8]>) -> Result<(
         _ if start.starts_with(BOM) => return Ok((bytes, "UTF-8 with a byte order mark".to_owned())),
         _ => {
             return Ok(match guessed(&bytes) {
-                Some((text, encoding)) => {
-                    (Cow::Owned(text.into_bytes()), format!("{} ({GUESSED})", encoding.name()))
-                }
+                Some((text, encoding)) => (Cow::Owned(text.into_bytes()), format!("{} ({GUESSED})", encoding.name())),
                 None => (bytes, "UTF-8".to_owned()),
             });
         }
@@ -150,7 +150,10 @@ mod tests {
         assert_eq!(text, "sentence,label\nこの映画はとても面白い,pos\nつまらない,neg\n");
         assert_eq!(encoding, "Shift_JIS (guessed from the bytes)");
         let cyrillic = b"\xfd\xf2\xee \xee\xf7\xe5\xed\xfc \xf5\xee\xf0\xee\xf8\xe8\xe9 \xf4\xe8\xeb\xfc\xec\n";
-        assert_eq!(read(cyrillic), ("это очень хороший фильм\n".to_owned(), "windows-1251 (guessed from the bytes)".to_owned()));
+        assert_eq!(
+            read(cyrillic),
+            ("это очень хороший фильм\n".to_owned(), "windows-1251 (guessed from the bytes)".to_owned())
+        );
     }
 
     #[test]

@@ -81,7 +81,8 @@ pub(super) fn open(path: &Path, what: &str, given: FileFormat, header: bool) -> 
         None => {
             let (bytes, packing) = unpack::read(path, what)?;
             let (text, encoding) = decoded(&path.display().to_string(), Cow::Owned(bytes))?;
-            let stored = packing.map_or_else(|| encoding.clone(), |packing| format!("{encoding}, packed with {packing}"));
+            let stored =
+                packing.map_or_else(|| encoding.clone(), |packing| format!("{encoding}, packed with {packing}"));
             Ok(Contents::Text(text, stored))
         }
     }

@@ -3,7 +3,6 @@
 use super::{Records, RowVisitor, Source, broken};
 use crate::config::FileFormat;
 use crate::error::{Error, Result};
-use crate::format;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -18,8 +17,7 @@ pub(super) fn open(path: &Path) -> Result<Records> {
     let reader = reader(path)?;
     let about = reader.metadata().file_metadata();
     let columns = about.schema_descr().root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
-    let rows = format::count(usize::try_from(about.num_rows()).unwrap_or_default());
-    let stored = format!("Parquet, {rows} rows in {} groups", reader.num_row_groups());
+    let stored = format!("Parquet, {} rows in {} groups", about.num_rows(), reader.num_row_groups());
     Ok(Records { format: FileFormat::Parquet, stored, columns, source: Source::Parquet(path.to_path_buf()) })
 }
 

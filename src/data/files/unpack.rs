@@ -19,7 +19,9 @@ pub(super) fn read(path: &Path, what: &str) -> Result<(Vec<u8>, Option<&'static 
             return std::fs::read(path).map_err(failed).map(|bytes| (bytes, None));
         }
         Some("gzip") => flate2::read::MultiGzDecoder::new(BufReader::new(file)).take(MOST + 1).read_to_end(&mut bytes),
-        Some(_) => zstd::stream::read::Decoder::new(file).and_then(|reader| reader.take(MOST + 1).read_to_end(&mut bytes)),
+        Some(_) => {
+            zstd::stream::read::Decoder::new(file).and_then(|reader| reader.take(MOST + 1).read_to_end(&mut bytes))
+        }
     };
     let name = packing.unwrap_or_default();
     match unpacked {

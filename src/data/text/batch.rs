@@ -1,8 +1,8 @@
 //! Encoded texts of a split, and packed batches of them.
 
-use super::{Example, TextCodec};
 use super::encode::{EncodedText, TextEncoder};
 use super::read::Examples;
+use super::{Example, TextCodec};
 use crate::config::TextFormat;
 use crate::data::order::{BatchRule, Order};
 use crate::data::rows::Refusals;
@@ -100,7 +100,8 @@ impl TextDataset {
     /// The special token that nearly all learned answers end with.
     pub fn turn_end(&self, codec: &TextCodec) -> Option<u32> {
         let whole = self.encoded.iter().filter(|text| text.cut == 0).take(LOOKED_AT);
-        let ends: Vec<u32> = whole.filter_map(|text| Some(text.ids[text.learn.iter().rposition(|&learn| learn)?])).collect();
+        let ends: Vec<u32> =
+            whole.filter_map(|text| Some(text.ids[text.learn.iter().rposition(|&learn| learn)?])).collect();
         let end = *ends.first().filter(|end| codec.is_added(**end))?;
         let same = ends.iter().filter(|other| **other == end).count();
         (same * 10 >= ends.len() * 9).then_some(end)

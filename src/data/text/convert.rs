@@ -106,7 +106,9 @@ fn messages(record: &Map<String, Value>, name: &str) -> Found<Option<Vec<Value>>
             match serde_json::from_str::<Value>(text) {
                 Ok(Value::Array(list)) => Some(list),
                 Ok(one) => Some(vec![one]),
-                Err(err) => return Err(format!("{name:?} holds a list that is not JSON ({err}); write it with json.dumps")),
+                Err(err) => {
+                    return Err(format!("{name:?} holds a list that is not JSON ({err}); write it with json.dumps"));
+                }
             }
         }
         _ => None,
@@ -203,7 +205,8 @@ fn asked_and_answered(
     all.iter_mut().for_each(|turn| turn.learned = false);
     let answers = read(completion, Role::Assistant)?;
     // Some completions repeat the prompt.
-    let repeats = !all.is_empty() && answers.len() > all.len() && all.iter().zip(&answers).all(|(a, b)| a.text == b.text);
+    let repeats =
+        !all.is_empty() && answers.len() > all.len() && all.iter().zip(&answers).all(|(a, b)| a.text == b.text);
     all.extend(answers.into_iter().skip(if repeats { all.len() } else { 0 }));
     Ok(all)
 }

@@ -53,8 +53,11 @@ pub(super) fn message(message: &Value) -> Found<Message> {
     fields.extend(message.iter().filter(|(key, _)| !read(key)).map(|(key, value)| (key.clone(), value.clone())));
     let found = exclusion::of_message(message);
     let excluded = found.excluded.filter(|_| role == Role::Assistant);
-    Ok(Message { turn: Turn { fields, learned: role == Role::Assistant && excluded.is_none(), ..Turn::new(role, text) },
-        excluded, notes: found.not_understood })
+    Ok(Message {
+        turn: Turn { fields, learned: role == Role::Assistant && excluded.is_none(), ..Turn::new(role, text) },
+        excluded,
+        notes: found.not_understood,
+    })
 }
 
 /// Who speaks, and whether the text is a call of a tool.
@@ -145,9 +148,7 @@ pub(super) fn tools(record: &Map<String, Value>) -> Found<Option<Value>> {
         Value::Null => return Ok(None),
         // Some files hold the list as a text.
         Value::String(text) if ["", "none", "null"].contains(&text.trim().to_lowercase().as_str()) => return Ok(None),
-        Value::String(text) => {
-            serde_json::from_str(text).map_err(|err| format!("{key:?} is not JSON ({err})"))?
-        }
+        Value::String(text) => serde_json::from_str(text).map_err(|err| format!("{key:?} is not JSON ({err})"))?,
         list => list.clone(),
     };
     match list {
@@ -168,7 +169,8 @@ pub(super) fn refused_kind(record: &Map<String, Value>) -> Option<String> {
         Value::String(text) => text.trim().eq_ignore_ascii_case("false"),
         _ => false,
     };
-    if let Some(key) = ["label", "kto_tag", "desirable"].into_iter().find(|key| record.get(*key).is_some_and(unwanted)) {
+    if let Some(key) = ["label", "kto_tag", "desirable"].into_iter().find(|key| record.get(*key).is_some_and(unwanted))
+    {
         return Some(format!(
             "an answer that is marked as unwanted ({key:?}: false, as in KTO data), and learning from preferences is not what this program does"
         ));

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod codec;
 pub(super) mod codec_files;
 mod convert;
+mod dataset_info;
 pub mod encode;
 pub mod example;
 pub mod layout;
@@ -22,6 +23,7 @@ mod recognise;
 pub mod template;
 mod template_source;
 mod template_values;
+mod threads;
 mod triples;
 
 pub use batch::{TextBatch, TextDataset};
@@ -139,7 +141,8 @@ pub(super) fn splits(data: &DataConfig, text: &TextConfig, refusals: &mut Refusa
         Some(dev) => dev,
         None => {
             let file = train.name();
-            let (kept, held) = hold_out(train.examples, data.dev_fraction, &file, refusals).with_context(|| file.clone())?;
+            let (kept, held) =
+                hold_out(train.examples, data.dev_fraction, &file, refusals).with_context(|| file.clone())?;
             train.examples = kept;
             Examples { examples: held, files: train.files.clone(), format: train.format, stored: train.stored.clone() }
         }
@@ -162,7 +165,8 @@ fn sources(data: &DataConfig, text: &TextConfig, refusals: &mut Refusals) -> Res
     }
     let files = tasks::files(data)?;
     let mut read = |paths: &[PathBuf]| -> Result<Examples> {
-        let all = paths.iter().map(|file| read::read_file(file, data.format, text, refusals)).collect::<Result<Vec<_>>>()?;
+        let all =
+            paths.iter().map(|file| read::read_file(file, data.format, text, refusals)).collect::<Result<Vec<_>>>()?;
         joined(all)
     };
     Ok((read(&files.train)?, files.dev.map(|files| read(&files)).transpose()?))

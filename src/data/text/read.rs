@@ -1,13 +1,15 @@
 //! Text files to examples.
 
 use super::convert;
+use super::dataset_info::DatasetInfo;
 use super::example::{Example, Role, Turn};
-use super::recognise::{FileLayout, Recognised, of_records, recognise};
+use super::recognise::{Described, FileLayout, Recognised, of_records, recognise};
+use super::threads;
 use super::triples;
 use crate::config::{BadRows, FileFormat, TextConfig, TextFormat};
 use crate::data::file_sets;
-use crate::data::files::{self, Contents, Records};
 use crate::data::files::encoding::{GUESSED, decoded};
+use crate::data::files::{self, Contents, Records};
 use crate::data::json::{JsonLayout, NoObject, object_of};
 use crate::data::lines::{BOM, lines, utf8};
 use crate::data::rows::Refusals;
@@ -86,14 +88,35 @@ struct Collector<'a> {
     name: &'a str,
     format: TextFormat,
     text: &'a TextConfig,
+    info: Option<&'a DatasetInfo>,
     refusals: &'a mut Refusals,
     entry: usize,
     examples: Vec<Example>,
+    /// Messages of trees, each with its line.
+    messages: Vec<(usize, Map<String, Value>)>,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(name: &'a str, format: TextFormat, (text, info): Described<'a>, refusals: &'a mut Refusals) -> Self {
+        Self { name, format, text, info, refusals, entry: 0, examples: Vec::new(), messages: Vec::new() }
+    }
+
     fn add(&mut self, line: usize, record: std::result::Result<Map<String, Value>, String>) -> Result<()> {
         self.entry += 1;
+        let record = record.map(|record| match self.info {
+            Some(info) => info.usual(record),
+            None => record,
+        });
+        if let (TextFormat::Messages, Ok(record)) = (self.format, &record) {
+            if threads::is_message(record) {
+                self.messages.push((line, record.clone()));
+                return Ok(());
+            }
+            if threads::is_tree(record) {
+                self.examples.extend(threads::of_tree(record, line));
+                return Ok(());
+            }
+        }
         let found = record.and_then(|record| convert::examples(self.format, &record, self.text, self.entry, line));
         match found {
             Ok(found) => {
@@ -105,7 +128,8 @@ impl Collector<'_> {
         }
     }
 
-    fn finish(self, stored: String) -> Result<Examples> {
+    fn finish(mut self, stored: String) -> Result<Examples> {
+        self.examples.extend(threads::of_messages(&self.messages));
         if self.examples.is_empty() {
             let words = self.refusals.notes.words();
             let empty = words.first().map_or("there are no rows", String::as_str);
@@ -118,9 +142,15 @@ impl Collector<'_> {
     }
 }
 
+/// What is said of the file's columns beside it, unless the settings name them.
+fn described(name: &str, text: &TextConfig) -> Result<Option<DatasetInfo>> {
+    if text.completion_column.is_empty() { DatasetInfo::beside(Path::new(name)) } else { Ok(None) }
+}
+
 fn from_records(name: &str, records: &Records, text: &TextConfig, refusals: &mut Refusals) -> Result<Examples> {
-    let format = of_records(name, records, text)?;
-    let mut all = Collector { name, format, text, refusals, entry: 0, examples: Vec::new() };
+    let info = described(name, text)?;
+    let format = of_records(name, records, (text, info.as_ref()))?;
+    let mut all = Collector::new(name, format, (text, info.as_ref()), refusals);
     records.visit(&mut |number, row| all.add(number, Ok(row)).map(ControlFlow::Continue))?;
     all.finish(records.stored.clone())
 }
@@ -136,8 +166,9 @@ fn from_text(
     if body.trim_ascii().is_empty() {
         return Err(Error::data(format!("the file is empty; choose a file with texts: {name}")));
     }
-    let Recognised { layout, format } = recognise(name, body, layout, text)?;
-    let mut all = Collector { name, format, text, refusals, entry: 0, examples: Vec::new() };
+    let info = described(name, text)?;
+    let Recognised { layout, format } = recognise(name, body, layout, (text, info.as_ref()))?;
+    let mut all = Collector::new(name, format, (text, info.as_ref()), refusals);
     let laid_out = match layout {
         FileLayout::Json(JsonLayout::Elements(elements)) => {
             for element in elements {

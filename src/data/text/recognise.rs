@@ -2,6 +2,8 @@
 //! open: a `.csv` with unknown columns is refused and not taken for plain text.
 
 use super::convert::CONVERSATIONS;
+use super::dataset_info::DatasetInfo;
+use super::threads;
 use crate::config::{FileFormat, TextConfig, TextFormat, choice_name};
 use crate::data::Table;
 use crate::data::files::Records;
@@ -32,6 +34,16 @@ pub(super) enum FileLayout {
     Text,
 }
 
+/// The settings, and what is said of the file's columns beside it.
+pub(super) type Described<'a> = (&'a TextConfig, Option<&'a DatasetInfo>);
+
+fn usual(record: Map<String, Value>, info: Option<&DatasetInfo>) -> Map<String, Value> {
+    match info {
+        Some(info) => info.usual(record),
+        None => record,
+    }
+}
+
 /// A recognised file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Recognised {
@@ -40,24 +52,24 @@ pub(super) struct Recognised {
 }
 
 /// Looks into the contents of a file, its byte order mark already taken off.
-pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Recognised> {
-    let layout = layout(name, body, given, text)?;
+pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, (text, info): Described<'_>) -> Result<Recognised> {
+    let layout = layout(name, body, given, (text, info))?;
     let format = match (text.format, &layout) {
         (TextFormat::Auto, FileLayout::Text) => TextFormat::Plain,
         (TextFormat::Auto, FileLayout::Piped) => TextFormat::E2e,
         (TextFormat::Auto, FileLayout::Table(format)) => match first_rows(name, body, *format)? {
             // Without rows the header tells; that there are none is said later.
             rows if rows.is_empty() => {
-                let object = header(name, body, *format)?;
+                let object = usual(header(name, body, *format)?, info);
                 shape(&object, text).ok_or_else(|| unknown(name, &object))?
             }
-            rows => vote(name, text, rows.into_iter())?,
+            rows => vote(name, (text, info), rows.into_iter())?,
         },
         (TextFormat::Auto, FileLayout::Json(JsonLayout::Elements(elements))) => {
-            vote(name, text, elements.iter().filter_map(|element| parsed(&body[element.bytes.clone()])))?
+            vote(name, (text, info), elements.iter().filter_map(|element| parsed(&body[element.bytes.clone()])))?
         }
         (TextFormat::Auto, FileLayout::Json(JsonLayout::Lines)) => {
-            vote(name, text, lines(body).take(LOOKED_AT).filter_map(|(_, line)| parsed(line)))?
+            vote(name, (text, info), lines(body).take(LOOKED_AT).filter_map(|(_, line)| parsed(line)))?
         }
         (format, _) => format,
     };
@@ -75,13 +87,13 @@ pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextC
     Ok(Recognised { layout, format })
 }
 
-fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<FileLayout> {
+fn layout(name: &str, body: &[u8], given: FileFormat, (text, info): Described<'_>) -> Result<FileLayout> {
     match given {
         FileFormat::Tsv | FileFormat::Csv => return Ok(FileLayout::Table(given)),
         // Binary files never come here.
         FileFormat::Jsonl | FileFormat::Auto | FileFormat::Parquet | FileFormat::Arrow | FileFormat::Sheet => {}
     }
-    if let Some(layout) = json::layout(body, |object| shape(object, text).is_some()) {
+    if let Some(layout) = json::layout(body, |object| shape(&usual(object.clone(), info), text).is_some()) {
         return Ok(FileLayout::Json(layout));
     }
     let not_json = || {
@@ -103,7 +115,7 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
         formats.reverse();
     }
     for format in formats {
-        let Ok(object) = header(name, body, format) else { continue };
+        let Ok(object) = header(name, body, format).map(|object| usual(object, info)) else { continue };
         let alone = object.len() == 1 && ending != if format == FileFormat::Csv { "csv" } else { "tsv" };
         if shape(&object, text).is_some() && !alone {
             return Ok(FileLayout::Table(format));
@@ -140,9 +152,9 @@ fn first_rows(name: &str, body: &[u8], format: FileFormat) -> Result<Vec<Map<Str
 }
 
 /// The format of the rows of a binary file.
-pub(super) fn of_records(name: &str, records: &Records, text: &TextConfig) -> Result<TextFormat> {
+pub(super) fn of_records(name: &str, records: &Records, (text, info): Described<'_>) -> Result<TextFormat> {
     match text.format {
-        TextFormat::Auto => vote(name, text, records.first(LOOKED_AT)?.into_iter()),
+        TextFormat::Auto => vote(name, (text, info), records.first(LOOKED_AT)?.into_iter()),
         given => Ok(given),
     }
 }
@@ -152,10 +164,14 @@ fn parsed(record: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// The format that most of the first records have.
-fn vote(name: &str, text: &TextConfig, records: impl Iterator<Item = Map<String, Value>>) -> Result<TextFormat> {
+fn vote(
+    name: &str,
+    (text, info): Described<'_>,
+    records: impl Iterator<Item = Map<String, Value>>,
+) -> Result<TextFormat> {
     let mut votes: Vec<(TextFormat, usize)> = Vec::new();
     let mut other = None;
-    for object in records.take(LOOKED_AT) {
+    for object in records.take(LOOKED_AT).map(|object| usual(object, info)) {
         match shape(&object, text) {
             Some(format) => match votes.iter_mut().find(|(known, _)| *known == format) {
                 Some((_, count)) => *count += 1,
@@ -194,11 +210,15 @@ pub(super) fn shape(object: &Map<String, Value>, text: &TextConfig) -> Option<Te
     };
     let has_any = |keys: &[&str]| keys.iter().any(|key| has(key));
     let wraps_triples = |value: &Value| value.get("modifiedtripleset").is_some();
-    if has("chosen") && has("rejected") {
+    if threads::is_message(object) || threads::is_tree(object) {
+        Some(TextFormat::Messages)
+    } else if has("chosen") && has("rejected") {
         None
     } else if CONVERSATIONS.into_iter().any(|key| is_list(key) && item_has(key, "from")) {
         Some(TextFormat::Sharegpt)
-    } else if CONVERSATIONS.into_iter().any(is_list) || (object.get("completion").is_some_and(holds_turns) && has("prompt")) {
+    } else if CONVERSATIONS.into_iter().any(is_list)
+        || (object.get("completion").is_some_and(holds_turns) && has("prompt"))
+    {
         Some(TextFormat::Messages)
     } else if has("tripleset") && has("annotations") {
         Some(TextFormat::Dart)

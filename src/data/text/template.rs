@@ -76,7 +76,9 @@ impl ChatTemplate {
         });
         env.add_filter("string", |value: &Value| python_text(value));
         // Only sequences, mappings and texts: Jinja's test says no of none and of numbers.
-        env.add_test("iterable", |value: &Value| value.is_undefined() || (!value.is_none() && value.try_iter().is_ok()));
+        env.add_test("iterable", |value: &Value| {
+            value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
+        });
         let moment = date.map_or_else(python::now, DateTime::from);
         env.add_function("strftime_now", move |format: String| {
             python::strftime(moment, &format)

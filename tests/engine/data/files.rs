@@ -54,7 +54,8 @@ fn binary_tables_that_other_programs_wrote() {
 fn json_in_every_layout() {
     let objects: Vec<String> =
         ROWS.iter().map(|(text, label)| serde_json::json!({ "sentence": text, "label": label }).to_string()).collect();
-    let pretty: Vec<String> = objects.iter().map(|object| object.replace(",\"", ",\n  \"").replace('{', "{\n  ")).collect();
+    let pretty: Vec<String> =
+        objects.iter().map(|object| object.replace(",\"", ",\n  \"").replace('{', "{\n  ")).collect();
     let dir = files(&[
         ("lines.jsonl", objects.join("\n").as_bytes()),
         ("array.json", format!("[{}]", objects.join(",\n")).as_bytes()),
@@ -95,7 +96,8 @@ fn separators_encodings_and_packings() {
     gz.write_all(csv(";", &ROWS).as_bytes()).unwrap();
     expect_rows(&put("a.csv.gz", &gz.finish().unwrap()));
     expect_rows(&put("a.csv.zst", &zstd::stream::encode_all(csv(",", &ROWS).as_bytes(), 0).unwrap()));
-    let utf16: Vec<u8> = [0xfeff].into_iter().chain(csv(",", &ROWS).encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        [0xfeff].into_iter().chain(csv(",", &ROWS).encode_utf16()).flat_map(u16::to_le_bytes).collect();
     expect_rows(&put("utf16.csv", &utf16));
     // A guess is told, in training and in the preview.
     let (text, _, _) = encoding_rs::WINDOWS_1252.encode("sentence,label\nDéjà vu,neg\nTrès agréable,pos\nÀ côté,neg\n");
@@ -106,7 +108,8 @@ fn separators_encodings_and_packings() {
     assert!(task.notes.iter().any(|note| note.contains("windows-1252 (guessed")), "{:?}", task.notes);
     let preview = data::preview(&config, None).unwrap();
     assert_eq!(preview.columns.layout, "CSV, windows-1252 (guessed from the bytes)");
-    let (text, _, _) = encoding_rs::SHIFT_JIS.encode("sentence,label\nこの映画はとても面白い,pos\nつまらない映画でした,neg\n");
+    let (text, _, _) =
+        encoding_rs::SHIFT_JIS.encode("sentence,label\nこの映画はとても面白い,pos\nつまらない映画でした,neg\n");
     let task = load(&custom_file(&put("sjis.csv", &text))).unwrap();
     assert_eq!(texts(&task.train), ["この映画はとても面白い", "つまらない映画でした"]);
     let broken = put("broken.csv.gz", &[0x1f, 0x8b, 8, 0, 1, 2, 3]);

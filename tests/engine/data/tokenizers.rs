@@ -102,7 +102,9 @@ fn vocabulary_files_of_another_tokenizer_are_refused_by_name() {
     assert_says(&refusal(japanese, "bert").unwrap_err(), &["BertJapaneseTokenizer", "tokenizer.json"]);
     assert_says(&refusal(r#"{"word_tokenizer_type": "mecab"}"#, "bert").unwrap_err(), &["\"mecab\"", "tokenizer.json"]);
     assert_says(&refusal(r#"{"tokenizer_class": "Qwen2Tokenizer"}"#, "roberta").unwrap_err(), &["Qwen2Tokenizer"]);
-    for (class, from) in [("BertTokenizerFast", "bert"), ("DistilBertTokenizer", "bert"), ("RobertaTokenizer", "roberta")] {
+    for (class, from) in
+        [("BertTokenizerFast", "bert"), ("DistilBertTokenizer", "bert"), ("RobertaTokenizer", "roberta")]
+    {
         assert_eq!(refusal(&format!("{{\"tokenizer_class\": \"{class}\"}}"), from), Ok(()));
     }
     let dir = tempfile::tempdir().unwrap();

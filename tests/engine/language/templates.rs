@@ -16,7 +16,8 @@ use std::fs;
 use std::path::Path;
 
 /// Answers end with the start token, which the model's own files do not stop at.
-const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}<s>{% endfor %}{% if add_generation_prompt %}a{% endif %}";
+const TEMPLATE: &str =
+    "{% for m in messages %}{{ m.role[0] }}{{ m.content }}<s>{% endfor %}{% if add_generation_prompt %}a{% endif %}";
 
 /// A run with its own template, over one whose model has another (or none).
 fn trained(place: &TextPlace) -> Opened {
@@ -54,8 +55,7 @@ fn every_export_has_the_template_and_the_token_that_ends_answers() {
     let end = data.encoder.codec.encode("<s>").unwrap()[0];
     assert_eq!(data.turn_end, Some(end));
     assert!(!TextCodec::open(&place.path("model")).unwrap().specials.stops.contains(&end), "proves nothing otherwise");
-    let targets =
-        [ExportTarget::Hf, ExportTarget::Gguf, ExportTarget::Peft, ExportTarget::PeftExperts].to_vec();
+    let targets = [ExportTarget::Hf, ExportTarget::Gguf, ExportTarget::Peft, ExportTarget::PeftExperts].to_vec();
     let plan = ExportPlan { targets, dtype: NumberFormat::F32, merge: MergePlan::Uniform, dir: None };
     for report in opened.export(&plan).unwrap() {
         assert!(report.certificate.passed);
@@ -93,8 +93,7 @@ fn a_run_is_asked_by_its_own_template_and_stops_at_its_own_end() {
     let place = letters("llama-tiny");
     let opened = trained(&place);
     let (model, data) = opened.subject.language_model().unwrap();
-    let generator =
-        TextGenerator::new(model.merged_own().unwrap(), data.encoder.codec.clone(), String::new()).unwrap();
+    let generator = TextGenerator::new(model.merged_own().unwrap(), data.encoder.codec.clone(), String::new()).unwrap();
     let end = data.encoder.codec.encode("<s>").unwrap()[0];
     assert!(generator.stops().contains(&end));
     let asked = |ids: &[u32]| data.encoder.codec.decode(ids).unwrap();

@@ -33,7 +33,8 @@ fn a_call_in_any_layout_is_written_by_the_template() {
     let wanted = "[<call>{\"name\": \"weather\", \"arguments\": {\"town\": 1}}</call><|im_end|>]";
     let sharegpt = r#"{"conversations": [{"from": "human", "value": "Weather?"}, {"from": "function_call", "value": "{\"name\": \"weather\", \"arguments\": {\"town\": 1}}"}, {"from": "observation", "value": "3"}, {"from": "gpt", "value": "Three."}], "tools": "[{\"name\": \"weather\"}]"}"#;
     let openai = r#"{"messages": [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{\"town\": 1}"}}]}, {"role": "tool", "content": "3", "tool_call_id": "c1"}, {"role": "assistant", "content": "Three."}], "tools": [{"name": "weather"}]}"#;
-    let object = openai.replace(r#""{\"town\": 1}""#, r#"{"town": 1}"#).replace(r#""content": "", "#, r#""content": null, "#);
+    let object =
+        openai.replace(r#""{\"town\": 1}""#, r#"{"town": 1}"#).replace(r#""content": "", "#, r#""content": null, "#);
     let legacy = r#"{"messages": [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": null, "function_call": {"name": "weather", "arguments": "{\"town\": 1}"}}, {"role": "function", "name": "weather", "content": "3"}, {"role": "assistant", "content": "Three."}], "tools": [{"name": "weather"}]}"#;
     for contents in [sharegpt, openai, &object, legacy] {
         let data = templated(CALLS, "t.jsonl", contents).unwrap();
@@ -53,10 +54,14 @@ fn a_call_in_any_layout_is_written_by_the_template() {
 #[test]
 fn arguments_are_a_mapping_that_prints_as_its_text() {
     let row = |arguments: &str| {
-        format!(r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "", "tool_calls": [{{"function": {{"name": "f", "arguments": {arguments}}}}}]}}]}}"#)
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "", "tool_calls": [{{"function": {{"name": "f", "arguments": {arguments}}}}}]}}]}}"#
+        )
     };
     let shell = |inner: &str| {
-        format!("{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{{% if m.tool_calls %}}{{% set a = m.tool_calls[0].function.arguments %}}{inner}{{% else %}}{{{{ m.content }}}}{{% endif %}}<|im_end|>\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}")
+        format!(
+            "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{{% if m.tool_calls %}}{{% set a = m.tool_calls[0].function.arguments %}}{inner}{{% else %}}{{{{ m.content }}}}{{% endif %}}<|im_end|>\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+        )
     };
     let learned = |inner: &str, arguments: &str| {
         let text = shown(&templated(&shell(inner), "t.jsonl", &row(arguments)).unwrap(), 0);
@@ -83,7 +88,9 @@ fn arguments_are_a_mapping_that_prints_as_its_text() {
 fn empty_and_absent_contents_are_empty_texts_and_never_words() {
     let trims = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     for content in [r#""content": "", "#, r#""content": null, "#, ""] {
-        let row = format!(r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", {content}"tool_calls": [{{"name": "f"}}]}}, {{"role": "tool", "content": null}}, {{"role": "assistant", "content": "Three."}}]}}"#);
+        let row = format!(
+            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", {content}"tool_calls": [{{"name": "f"}}]}}, {{"role": "tool", "content": null}}, {{"role": "assistant", "content": "Three."}}]}}"#
+        );
         let text = shown(&templated(trims, "t.jsonl", &row).unwrap(), 0);
         assert_eq!(
             text,
@@ -114,7 +121,9 @@ fn what_a_file_keeps_out_of_the_loss_is_not_learned() {
         r#""masked": true"#,
         r#""ignore": true"#,
     ] {
-        let row = format!(r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "wrong", {key}}}, {{"role": "user", "content": "no"}}, {{"role": "assistant", "content": "right"}}]}}"#);
+        let row = format!(
+            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "wrong", {key}}}, {{"role": "user", "content": "no"}}, {{"role": "assistant", "content": "right"}}]}}"#
+        );
         let data = load("t.jsonl", &row).unwrap();
         let text = shown(&data, 0);
         assert!(text.contains("assistant\nwrong<|im_end|>") && text.contains("[right<|im_end|>]"), "{key}: {text}");
@@ -146,7 +155,8 @@ fn layouts_of_published_sets() {
     let orca = r#"{"id": "1", "system_prompt": "Be terse.", "question": "q", "response": "a"}"#;
     assert_eq!(turns("t.jsonl", orca), ["system: Be terse.", "user: q", "assistant*: a"]);
     // Capybara
-    let capybara = r#"{"source": "s", "conversation": [{"input": "q", "output": "a"}, {"input": "more", "output": "ok"}]}"#;
+    let capybara =
+        r#"{"source": "s", "conversation": [{"input": "q", "output": "a"}, {"input": "more", "output": "ok"}]}"#;
     assert_eq!(turns("t.jsonl", capybara), ["user: q", "assistant*: a", "user: more", "assistant*: ok"]);
     // LIMA
     let lima = r#"{"conversations": ["q", "a", "more", "ok"], "source": "s"}"#;
@@ -218,7 +228,10 @@ fn what_a_template_leaves_out_is_said() {
     // Mistral's system message stands before the last question only.
     let mistral = "{%- if messages[0].role == 'system' %}{%- set sys = messages[0].content %}{%- set ms = messages[1:] %}{%- else %}{%- set sys = none %}{%- set ms = messages %}{%- endif %}{%- for m in ms %}{%- if m.role == 'user' %}{%- if loop.last and sys is not none %}{{- '[INST] ' + sys + ' ' + m.content + '[/INST]' }}{%- else %}{{- '[INST] ' + m.content + '[/INST]' }}{%- endif %}{%- else %}{{- ' ' + m.content + '<|im_end|>' }}{%- endif %}{%- endfor %}";
     let row = r#"{"messages": [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
-    says(&templated(mistral, "t.jsonl", row).unwrap_err(), &["system message only before", "fold it into the first question"]);
+    says(
+        &templated(mistral, "t.jsonl", row).unwrap_err(),
+        &["system message only before", "fold it into the first question"],
+    );
     let r1 = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}{% set c = m.content %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1] %}{% endif %}<|assistant|>{{ c }}<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}";
     let row = r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nlet me see\n</think>\n\nFour."}]}"#;
     says(&templated(r1, "t.jsonl", row).unwrap_err(), &["leaves the thoughts (<think>"]);
@@ -227,7 +240,8 @@ fn what_a_template_leaves_out_is_said() {
 #[test]
 fn one_prompt_for_all_rows_and_none_at_all() {
     let hold = |rows: String| load_with("t.jsonl", &rows, |data, _| data.dev_file = String::new());
-    let same: String = (0..40).map(|i| format!("{{\"instruction\": \"Write.\", \"output\": \"text {i}\"}}\n")).collect();
+    let same: String =
+        (0..40).map(|i| format!("{{\"instruction\": \"Write.\", \"output\": \"text {i}\"}}\n")).collect();
     let data = hold(same).unwrap();
     assert_eq!((data.train.examples.len(), data.dev.examples.len()), (36, 4));
     assert!(data.notes.iter().any(|note| note.contains("all 40 texts have the same input")), "{:?}", data.notes);
@@ -237,7 +251,9 @@ fn one_prompt_for_all_rows_and_none_at_all() {
     assert_eq!(data.notes, Vec::<String>::new());
     // One input has nearly all the rows: it is not taken away from training.
     let uneven: String = (0..40)
-        .map(|i| format!("{{\"prompt\": \"{}\", \"completion\": \"text {i}\"}}\n", if i == 7 { "rare" } else { "usual" }))
+        .map(|i| {
+            format!("{{\"prompt\": \"{}\", \"completion\": \"text {i}\"}}\n", if i == 7 { "rare" } else { "usual" })
+        })
         .collect();
     let data = hold(uneven).unwrap();
     assert_eq!((data.train.examples.len(), data.dev.examples.len()), (39, 1));
@@ -245,7 +261,8 @@ fn one_prompt_for_all_rows_and_none_at_all() {
 
 #[test]
 fn one_plain_text_is_enough() {
-    let book: String = (0..120).map(|i| format!("Line {i} of a book, one document a line, without empty lines.\n")).collect();
+    let book: String =
+        (0..120).map(|i| format!("Line {i} of a book, one document a line, without empty lines.\n")).collect();
     for text in [book.clone(), book.replace('\n', " ")] {
         let data = load_with("book.txt", &text, |data, _| data.dev_file = String::new()).unwrap();
         assert!(!data.dev.examples.is_empty() && data.train.examples.len() > data.dev.examples.len());
@@ -260,7 +277,8 @@ fn one_plain_text_is_enough() {
 fn json_as_python_and_people_write_it() {
     let nan = "{\"prompt\": \"q\", \"completion\": \"a\", \"score\": NaN}\n{\"prompt\": \"r\", \"completion\": NaN}\n";
     says(&load("t.jsonl", nan).unwrap_err(), &["line 2", "no value for \"completion\""]);
-    let pretty = "{\n  \"prompt\": \"q\",\n  \"completion\": \"a\"\n}\n{\n  \"prompt\": \"r\",\n  \"completion\": \"b\"\n}\n";
+    let pretty =
+        "{\n  \"prompt\": \"q\",\n  \"completion\": \"a\"\n}\n{\n  \"prompt\": \"r\",\n  \"completion\": \"b\"\n}\n";
     let (format, examples) = found("t.jsonl", pretty);
     assert_eq!((format, examples.len(), examples[1].line), (TextFormat::Completion, 2, 5));
     let chat = "{\n  \"messages\": [\n    {\"role\": \"user\", \"content\": \"q\"},\n    {\"role\": \"assistant\", \"content\": \"a\"}\n  ]\n}\n";

@@ -121,7 +121,9 @@ fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
 fn file_text(found: &Columns) -> String {
     let rows = format::count(found.looked_at);
     let cells = match found.delimiter {
-        None => return format!("{} columns: {}; the first {rows} rows were looked at", found.names.len(), found.layout),
+        None => {
+            return format!("{} columns: {}; the first {rows} rows were looked at", found.names.len(), found.layout);
+        }
         Some('\t') => "columns between tabs".to_owned(),
         Some(',') => "columns between commas".to_owned(),
         Some(';') => "columns between semicolons".to_owned(),

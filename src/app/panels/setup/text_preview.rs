@@ -58,7 +58,11 @@ fn notes_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
             Truncate::End => "their ends, with the token that ends an answer, are not learned",
             Truncate::Start => "their beginnings are not read",
         };
-        cards::note(ui, theme.warning, &format!("{cut} of {of} texts are longer than {most} tokens and are cut: {lost}"));
+        cards::note(
+            ui,
+            theme.warning,
+            &format!("{cut} of {of} texts are longer than {most} tokens and are cut: {lost}"),
+        );
     }
     preview.notes.iter().for_each(|note| cards::note(ui, theme.warning, note));
     if preview.train.unlearned > 0 {
