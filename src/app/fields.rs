@@ -3,7 +3,7 @@
 use crate::config::keys::{self, Key};
 
 /// Every setting and its label in the form. LoRA calls the two shared sides A and B.
-const FIELDS: [(&str, &str); 79] = [
+const FIELDS: [(&str, &str); 80] = [
     ("name", "Run name"),
     ("runs_dir", "Directory of runs"),
     ("model.path", "Model"),

@@ -88,7 +88,11 @@ impl Table {
         }
         let delimiter = if format == FileFormat::Csv { sniff_delimiter(&text) } else { b'\t' };
         let body = if format == FileFormat::Jsonl {
-            let layout = json::layout(&text, |_| true).unwrap_or(JsonLayout::Lines);
+            // An object with a list of objects holds the rows and is none.
+            let holds = |value: &Value| {
+                value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object))
+            };
+            let layout = json::layout(&text, |object| !object.values().any(holds)).unwrap_or(JsonLayout::Lines);
             Body::Json(text, layout)
         } else {
             Body::Text(text)

@@ -124,11 +124,12 @@ fn with_bare_places(model: &dyn Network, found: &Imported) -> Result<Vec<HostTen
         return Ok(tensors);
     }
     let there = |name: &str| found.tensors.iter().any(|tensor| tensor.name == name);
-    let bare = |name: &str| {
+    let is_bare = |name: &str| {
         let place = name.strip_suffix(".lora_a.weight").or_else(|| name.strip_suffix(".lora_b.weight"));
-        place.filter(|place| !["lora_a", "lora_b"].into_iter().any(|side| there(&format!("{place}.{side}.weight"))))
+        place
+            .is_some_and(|place| !["lora_a", "lora_b"].into_iter().any(|side| there(&format!("{place}.{side}.weight"))))
     };
-    let missing: Vec<_> = model.params().iter().filter(|param| bare(&param.name).is_some()).collect();
+    let missing: Vec<_> = model.params().iter().filter(|param| is_bare(&param.name)).collect();
     for param in &missing {
         // With B zero, A does nothing; what it started from lets training go on.
         let mut data = to_f32(&param.value)?;

@@ -132,7 +132,7 @@ impl<'a> Collector<'a> {
         self.examples.extend(threads::of_messages(&self.messages));
         if self.examples.is_empty() {
             let words = self.refusals.notes.words();
-            let empty = words.first().map_or("there are no rows", String::as_str);
+            let empty = words.last().map_or("there are no rows", String::as_str);
             return Err(self.refusals.no_rows(self.name, empty));
         }
         if stored.contains(GUESSED) {
