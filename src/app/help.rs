@@ -2,10 +2,16 @@
 
 use super::fields::in_fields;
 use crate::config::keys;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-/// Tooltip of a setting by its place in the run file, such as `train.learning_rate`.
-pub fn tip(path: &str) -> String {
-    keys::help(path).map(|key| in_fields(&key.tooltip())).unwrap_or_default()
+/// All of them: a form asks for dozens in every frame.
+static TIPS: LazyLock<BTreeMap<&str, String>> =
+    LazyLock::new(|| keys::KEYS.iter().map(|key| (key.path, in_fields(&key.tooltip()))).collect());
+
+/// Tooltip of a setting by its place in the run file, such as `train.learning_rate`; empty for no setting.
+pub fn tip(path: &str) -> &'static str {
+    TIPS.get(path).map_or("", String::as_str)
 }
 
 #[cfg(test)]

@@ -37,11 +37,11 @@ pub fn of(view: View) -> ViewHelp {
                        heart.",
         },
         View::Routing => ViewHelp {
-            shows: "What each layer draws in the step at the playhead, in pass A and pass B; all steps with the loss and the KL \
-                    of the passes in nats; how much it matters which expert runs.",
-            normal: "Grey: the draw does not depend on the input, so no expert has a subject of its own, and pinned experts lie \
-                     inside their band.",
-            look_for: "Coloured cells in Time that are many more than chance has, or a pinned expert outside of its band.",
+            shows: "Now: what each layer drew, in pass A and pass B; Time: every step, with the loss and how far the answers of \
+                    the passes differ (KL, in nats); So what: how much it matters which expert runs.",
+            normal: "Colour only names an expert: the draw does not depend on the input, so no expert has a subject of its own, \
+                     and pinned experts lie inside their band.",
+            look_for: "Layers that add much to the KL, or a pinned expert outside of its band.",
         },
         View::Experts => ViewHelp {
             shows: "How far the experts of each module have become one (consensus, 1/√M to 1), their weights and directions, the \
@@ -57,10 +57,10 @@ pub fn of(view: View) -> ViewHelp {
             look_for: "A variant that is shown to be better than merged, or scores hardly better than a constant answer.",
         },
         View::Playground => ViewHelp {
-            shows: "One prompt, answered by several variants of a language model side by side; the words that differ \
-                    from the first pane are coloured.",
+            shows: "One input, answered by several variants of the trained model: a classifier's probabilities while you type, \
+                    or texts of a language model side by side, with the words that differ coloured.",
             normal: "The base model answers differently from all others; merged model and routes mostly agree.",
-            look_for: "The first word at which two variants part, and how sure each of them was there.",
+            look_for: "Inputs on which the variants part, and how sure each of them was there.",
         },
         View::Export => ViewHelp {
             shows: "Files for other programs, each with a certificate; differences are of logits, sizes in bytes.",

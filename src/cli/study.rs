@@ -144,6 +144,10 @@ fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
         rows.push(row);
     }
     out::table(&rows)?;
+    for (way, paired) in report.ways.iter().filter_map(|way| Some((way, way.paired?))) {
+        let words = paired.describe(&report.metric, report.higher_is_better);
+        out::line(&format!("{} less factors, on the same rows: {words}", way.average.words()))?;
+    }
     if let Some(words) = &report.without_deltas {
         return out::line(&format!("\n{words}"));
     }

@@ -132,7 +132,12 @@ fn all_rows<M: Measured>(data: &M::Rows) -> Vec<usize> {
 }
 
 /// What the model makes of each row along one route; without one it must be merged.
-fn along<M: Measured>(model: &M, data: &M::Rows, route: Option<&Route>, opts: &EvalOptions<'_>) -> Result<RowResults> {
+pub fn along<M: Measured>(
+    model: &M,
+    data: &M::Rows,
+    route: Option<&Route>,
+    opts: &EvalOptions<'_>,
+) -> Result<RowResults> {
     Ok(model.results(data, &all_rows::<M>(data), &[route], opts)?.1)
 }
 

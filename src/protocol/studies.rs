@@ -228,6 +228,8 @@ pub struct AverageScore {
     pub average: Average,
     /// On all evaluation rows.
     pub scores: Scores,
+    /// What it scores less what the mean of factors does, on the same rows; absent for that itself, and of a single row.
+    pub paired: Option<crate::records::PairedDifference>,
     /// Adapter parameters of the result.
     pub parameters: usize,
     /// Forward passes per answer.

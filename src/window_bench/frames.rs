@@ -1,6 +1,6 @@
 //! Work of the frames while an engine streams: each view in front, then all side by side.
 
-use super::stream::{EVENTS_PER_S, StreamingEngine};
+use super::stream::{EVENTS_PER_S, StreamingEngine, worked_time};
 use super::{FRAME, SIZE};
 use crate::app::WindowOptions;
 use crate::app::actions::Action;
@@ -98,11 +98,13 @@ fn measured(window: &mut Headless, views: &str, frames: usize, mut before: impl 
     let (mut own, mut wall, mut triangles) = (Vec::new(), Vec::new(), 0);
     for _ in 0..frames.max(1) {
         before(window);
-        let (began, used) = (Instant::now(), facts::thread_time());
+        let (began, used, engine) = (Instant::now(), facts::thread_time(), worked_time());
         let drawn = window.frame(FRAME);
         let elapsed = began.elapsed();
-        // The processor time of this thread: what other programs do meanwhile is not the frame's work.
+        // The processor time of this thread, without that of the engine's stand-in: what other programs and threads do meanwhile is
+        // not the frame's work.
         let work = facts::thread_time().zip(used).map_or(elapsed, |(now, before)| now.saturating_sub(before));
+        let work = work.saturating_sub(worked_time().saturating_sub(engine));
         own.push(ms(work));
         wall.push(ms(elapsed));
         triangles = drawn.triangles();

@@ -6,13 +6,16 @@ use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, SideS
 use crate::analysis::heat_map::HeatMap;
 use crate::analysis::routing_stats::RouteCounts;
 use crate::config::{MixtureConfig, RunConfig};
+use crate::machine::facts;
 use crate::protocol::decimation::Decimated;
 use crate::protocol::*;
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events in a second.
 pub(super) const EVENTS_PER_S: f64 = 200.0;
@@ -68,9 +71,25 @@ impl StreamingEngine {
     }
 }
 
+thread_local! {
+    static WORKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Processor time that stand-ins for the engine have taken on this thread: what has threads of its own in a real engine.
+pub(super) fn worked_time() -> Duration {
+    WORKED.get()
+}
+
+fn worked(work: impl FnOnce()) {
+    let before = facts::thread_time();
+    work();
+    let spent = facts::thread_time().zip(before).map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
+    WORKED.set(WORKED.get() + spent);
+}
+
 impl Engine for StreamingEngine {
     fn try_send(&self, req: RequestId, command: Command) -> Result<(), Busy> {
-        self.0.lock().answer(req, command);
+        worked(|| self.0.lock().answer(req, command));
         Ok(())
     }
 
@@ -82,7 +101,7 @@ impl Engine for StreamingEngine {
 
     fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool {
         let state = self.0.get_mut();
-        state.advance();
+        worked(|| state.advance());
         while let Some(message) = state.queue.pop_front() {
             if sink(message).is_break() {
                 break;

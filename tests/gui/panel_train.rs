@@ -18,6 +18,13 @@ fn without_a_run_it_says_what_to_do() {
     harness.get_by_label("Start").click();
     harness.run();
     assert_eq!(harness.state().actions, [Action::StartRun]);
+    // While a run is prepared nothing says that one could be started.
+    let mut session = ready_session();
+    let (req, run) = (session.next_request(), session.next_run());
+    session.begin_run(req, run);
+    let harness = panel(View::Train, session);
+    harness.get_by_label("A run begins");
+    assert!(harness.query_by_label("Ready to train").is_none());
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Disagreement {
             steps: n,
             slope: line.as_ref().and_then(|line| line.get(1).copied()),
             intercept: line.and_then(|line| line.first().copied()),
-            layers: by_layer(layers, n, &of, go_on),
+            layers: slopes(layers, n, &of, go_on),
             at: at(layers, n, &of),
         };
         go_on().then_some(found)
@@ -104,8 +104,10 @@ impl Disagreement {
     }
 }
 
-/// One regression over the layers whose draws differ at times and agree at times.
-fn by_layer(
+/// One regression over the layers whose draws differ at times and agree at times; `of`: the share of each layer's draws that
+/// differ in an observation, and the disagreement. Modules can stand for layers. -> nothing for a layer that always or never
+/// differs, and for all of them where there are too few observations.
+pub fn slopes(
     layers: usize,
     n: usize,
     of: &dyn Fn(usize) -> (Vec<f64>, f64),

@@ -1,9 +1,10 @@
 //! The disagreement of the passes against the layers in which they differ, over a part of a timeline.
 
 use super::RouteTimeline;
-use crate::analysis::causes::disagreement::Disagreement;
+use crate::analysis::causes::disagreement::{Disagreement, slopes};
 use crate::analysis::causes::least_squares::Estimate;
 use crate::error::{Error, Result};
+use crate::records::Side;
 
 /// What the draws do to the disagreement of the two passes, from a run's record alone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,6 +15,9 @@ pub struct RouteFit {
     pub until: u64,
     /// The line and the slopes by layer.
     pub found: Disagreement,
+    /// The slope of each module on its own, where a layer has several and a step is a single draw: of one regression over
+    /// all modules. Else empty. `[modules]`
+    pub sites: Vec<Option<Estimate>>,
     /// Mean number of layers in which the passes differ.
     pub mean_distance: f64,
     /// Mean disagreement.
@@ -72,6 +76,27 @@ impl RouteTimeline {
         };
         let found = Disagreement::of_rows(layers, steps.len(), &row, go_on).ok_or_else(Error::cancelled)?;
         let until = steps.last().copied().unwrap_or(after);
-        Ok(RouteFit { after, until, found, mean_distance: distance, mean_term: term })
+        let sites = self.slopes_of_modules(&steps, go_on);
+        if !go_on() {
+            return Err(Error::cancelled());
+        }
+        Ok(RouteFit { after, until, found, sites, mean_distance: distance, mean_term: term })
+    }
+
+    fn slopes_of_modules(&self, steps: &[u64], go_on: &dyn Fn() -> bool) -> Vec<Option<Estimate>> {
+        let layout = &self.layout;
+        if !layout.is_whole() || layout.layers.iter().all(|layer| layer.sites.len() < 2) {
+            return Vec::new();
+        }
+        let sides: Vec<Side> = layout.drawn().collect();
+        let of = |i: usize| {
+            let Some(row) = self.row(steps[i]) else { return (vec![0.0; layout.sites.len()], f64::NAN) };
+            let apart = |site: usize| {
+                let differ = sides.iter().filter(|&&side| row.pick(0, site, side) != row.pick(1, site, side));
+                differ.count() as f64 / sides.len().max(1) as f64
+            };
+            ((0..layout.sites.len()).map(apart).collect(), row.consistency().map_or(f64::NAN, f64::from))
+        };
+        slopes(layout.sites.len(), steps.len(), &of, go_on)
     }
 }

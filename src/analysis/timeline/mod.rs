@@ -273,7 +273,7 @@ impl RouteTimeline {
         let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();
         // Whole chunks first: nearly all have none.
         for (number, chunk) in self.chunks.iter().enumerate() {
-            if chunk.flags.iter().all(|flags| *flags > 0) {
+            if !chunk.flags.contains(&0) {
                 continue;
             }
             let start = (self.base + number as u64) * CHUNK + 1;

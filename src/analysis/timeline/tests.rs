@@ -1,5 +1,7 @@
 use super::ages::{expected_share, oldest_expected};
+use super::layout::Layer;
 use super::*;
+use crate::analysis::causes::least_squares::Estimate;
 use crate::config::{MixtureConfig, RoutingPolicy};
 use crate::records::{Pick, Route, SIDES, StepRecord};
 use crate::rng::{Purpose, SeedStream};
@@ -168,6 +170,32 @@ fn a_planted_line_is_found_and_split_into_dropout_and_routing() {
     assert!((split.dropout_share.unwrap() - 7.0 / 16.0).abs() < 0.05, "{split:?}");
     assert!((split.dropout.value + split.routing.value - fit.mean_term).abs() < 1e-9, "a line goes through the means");
     assert!(timeline.fit(500, &|| false).is_err(), "it can be cancelled");
+}
+
+#[test]
+fn the_module_that_causes_it_is_found_among_those_of_its_layer() {
+    let mut layout = layout(RoutingPolicy::PerBatch, 2, 4);
+    layout.layers = [[0, 1], [2, 3]].map(|sites| Layer { number: None, sites: sites.to_vec() }).to_vec();
+    let record = |number: u64| {
+        let mut draws = SeedStream::new(5).stream(Purpose::Sampling, number);
+        let picks: Vec<u8> = (0..8).map(|_| draws.below(4) as u8).collect();
+        let term = 0.002 + if picks[1] == picks[5] { 0.0 } else { 0.004 };
+        let picks: Vec<Pick> = picks.into_iter().map(Pick::One).collect();
+        step(number, 2, &picks, term * (0.8 + 0.4 * draws.uniform()))
+    };
+    let records: Vec<StepRecord> = (1..=1500).map(record).collect();
+    let fit = timeline(layout.clone(), &records).fit(0, &|| true).unwrap();
+    let sites: Vec<Estimate> = fit.sites.iter().map(|slope| slope.unwrap()).collect();
+    assert!((sites[1].value - 0.004).abs() < 4.0 * sites[1].se && sites[1].z() > 10.0, "{sites:?}");
+    for other in [0, 2, 3] {
+        assert!(sites[other].z().abs() < 4.0, "{sites:?}");
+    }
+    // A layer of which half differs has half of the effect: its own slope is that of all its modules together.
+    assert!((fit.found.layers[0].unwrap().value - 0.004).abs() < 0.0008, "{:?}", fit.found.layers);
+    // Draws of several micro-batches have no single difference of a module; layers of one module need no second line.
+    layout.micro_batches = 2;
+    assert!(timeline(layout, &records).fit(0, &|| true).unwrap().sites.is_empty());
+    assert!(drawn(300, 4).fit(0, &|| true).unwrap().sites.is_empty());
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn layers(ui: &Ui, theme: &Theme, places: &Places) {
         ui.painter().rect_filled(band, 8.0, theme.muted.gamma_multiply(0.10));
         let at = pos2(band.left() - 10.0, y);
         let font = FontId::proportional(12.0);
-        ui.painter().text(at, Align2::RIGHT_CENTER, format!("layer {}", layer + 1), font, theme.muted);
+        ui.painter().text(at, Align2::RIGHT_CENTER, format!("layer {layer}"), font, theme.muted);
     }
 }
 

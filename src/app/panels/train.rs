@@ -31,8 +31,14 @@ impl TrainPanel {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
         }
-        let hint = "The settings in Setup are ready. Start trains with them; everything is written to a run directory.";
-        let Some(run) = shown_run(ctx, ui, "Ready to train", hint) else { return log_ui(ctx, None, ui) };
+        let (title, hint) = match ctx.session.phase.is_active() {
+            true => ("A run begins", "Its curves are shown here."),
+            false => (
+                "Ready to train",
+                "The settings in Setup are ready. Start trains with them; everything is written to a run directory.",
+            ),
+        };
+        let Some(run) = shown_run(ctx, ui, title, hint) else { return log_ui(ctx, None, ui) };
         if let Some(failure) = &run.failure {
             cards::error(ui, ctx.theme, failure);
         }

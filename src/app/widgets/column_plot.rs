@@ -70,13 +70,15 @@ pub fn ui(
     for (i, (short, long)) in names.iter().enumerate() {
         let left = field.left() + i as f32 * pitch;
         let place = Rect::from_min_size(pos2(left, field.top()), vec2(pitch, field.height() + 20.0));
-        let words: Vec<String> = series
-            .iter()
-            .filter_map(|s| Some((s, *s.values.get(i)?)))
-            .map(|(s, found)| if series.len() > 1 { format!("{} {}", s.name, value(found)) } else { value(found) })
-            .collect();
-        let about = format!("{long}: {}", words.join(", "));
-        if part(ui, place, response.id.with(("group", i)), &about).hovered() {
+        let word = |(s, found): (&ColumnSeries, f64)| match series.len() {
+            1 => value(found),
+            _ => format!("{} {}", s.name, value(found)),
+        };
+        let about = || {
+            let words = series.iter().filter_map(|s| Some((s, *s.values.get(i)?))).map(word);
+            format!("{long}: {}", words.collect::<Vec<_>>().join(", "))
+        };
+        if part(ui, place, response.id.with(("group", i)), about).hovered() {
             painter.rect_filled(place, 2.0, theme.muted.gamma_multiply(0.15));
         }
         let column = (pitch * 0.8 / series.len().max(1) as f32).clamp(1.0, 26.0);

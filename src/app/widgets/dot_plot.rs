@@ -88,7 +88,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: 
         let value = format::metric(entry.value);
         painter.text(pos2(rect.right(), y), Align2::RIGHT_CENTER, value, FontId::monospace(12.0), text);
         let row = Rect::from_min_max(pos2(rect.left(), y - 0.5 * ROW), pos2(rect.right(), y + 0.5 * ROW));
-        part(ui, row, response.id.with(("entry", i)), &describe(entry));
+        part(ui, row, response.id.with(("entry", i)), || describe(entry));
     }
     export_menu::corner(ui, rect, name, &[], || (figure(theme, name, entries, axis), None));
 }

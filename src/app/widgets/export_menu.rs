@@ -93,8 +93,8 @@ pub fn corner(
     figure: impl FnOnce() -> Source,
 ) -> Response {
     let size = vec2(26.0, 18.0);
-    // Beside the title, which may be longer than a small table is wide.
-    let right = plot.right().max(plot.left() + TITLE).min(ui.clip_rect().right() - 4.0);
+    // Beside the title, which may be longer than a small table is wide; never outside of the card.
+    let right = plot.right().max((plot.left() + TITLE).min(ui.max_rect().right())).min(ui.clip_rect().right() - 4.0);
     let place = Rect::from_min_size(egui::pos2(right - size.x, plot.top() - size.y - 3.0), size);
     let builder = UiBuilder::new().max_rect(place).layout(egui::Layout::right_to_left(egui::Align::Center));
     // Over what is there already: the plot keeps its place.

@@ -10,7 +10,7 @@ use super::legend::{self, LegendEntry};
 use crate::app::theme::Theme;
 use crate::figure::ticks::logarithmic;
 use crate::format;
-use egui::{FontId, Id, Rangef, Rect, RichText, Stroke, Ui};
+use egui::{FontId, Id, Rangef, Rect, RichText, Stroke, Ui, vec2};
 use egui_plot::{
     FilledArea, GridMark, HPlacement, HoverPosition, Line, LineStyle, Plot, PlotPoint, PlotPoints, PlotTransform,
     Points, VLine,
@@ -51,6 +51,21 @@ pub fn ui(
         BTreeSet::new()
     };
     let shown: Vec<&Curve> = curves.iter().filter(|curve| !hidden.contains(&curve.name)).collect();
+    let enabled = options.log || curves.iter().any(|curve| curve.line.iter().any(|point| point[1] > 0.0));
+    let tip = "Logarithmic value axis; values at or below 0 are left out";
+    let switch = Switch { text: "Logarithmic values", tip, enabled, id: log_switch };
+    let memory = Id::unique(("value axis", name));
+    let before: Option<ValueAxis> = ui.data(|data| data.get_temp(memory));
+    let place = Rect::from_min_size(ui.cursor().min, vec2(ui.available_width(), options.height));
+    if !ui.is_rect_visible(place) {
+        // Out of sight it only keeps its place and its name, and its axis is no choice of the user's.
+        if !before.is_some_and(ValueAxis::is_chosen) {
+            ui.data_mut(|data| data.remove_temp::<ValueAxis>(memory));
+        }
+        let (place, _) = super::canvas(ui, place.size(), egui::Role::Figure, name);
+        export_menu::corner(ui, place, name, &[switch], || paper::figure(theme, &shown, marks, &options));
+        return;
+    }
     let limits = options.limits.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
     let (x_name, whole) = (options.x_name(), options.x_name() == "step");
     let mut plot =
@@ -94,8 +109,6 @@ pub fn ui(
         let id = Id::unique(("plot link", link));
         plot = plot.link_axis(id, [true, false]).link_cursor(id, [true, false]);
     }
-    let memory = Id::unique(("value axis", name));
-    let before: Option<ValueAxis> = ui.data(|data| data.get_temp(memory));
     let seen = |mark: &&EventLine| !log_x || mark.x > 0.0;
     let place = |x: f64| if log_x { x.log10() } else { x };
     let response = plot.show(ui, |plot_ui| {
@@ -109,20 +122,12 @@ pub fn ui(
         }
         axis
     });
-    // A plot that is scrolled out of sight is not drawn: its axis is no choice of the user's.
-    if ui.is_rect_visible(response.response.rect) {
-        ui.data_mut(|data| data.insert_temp(memory, response.inner));
-    } else if !before.is_some_and(ValueAxis::is_chosen) {
-        ui.data_mut(|data| data.remove_temp::<ValueAxis>(memory));
-    }
+    ui.data_mut(|data| data.insert_temp(memory, response.inner));
     // In a small plot the names would lie on the curve; its neighbours have the same marks, and the largest names them.
     if options.height >= NAMED_MARKS {
         let names = marks.iter().filter(seen).map(|mark| (place(mark.x), mark));
         mark_names(ui, *response.transform.frame(), &response.transform, names);
     }
-    let enabled = options.log || curves.iter().any(|curve| curve.line.iter().any(|point| point[1] > 0.0));
-    let tip = "Logarithmic value axis; values at or below 0 are left out";
-    let switch = Switch { text: "Logarithmic values", tip, enabled, id: log_switch };
     let place = response.response.rect;
     export_menu::corner(ui, place, name, &[switch], || paper::figure(theme, &shown, marks, &options));
     response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));

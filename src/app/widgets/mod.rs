@@ -11,6 +11,7 @@ pub mod labeled;
 pub mod legend;
 pub mod listing;
 pub mod metric_plot;
+pub mod pen;
 pub mod simplex;
 pub mod stacked_bar;
 pub mod term;
@@ -27,11 +28,16 @@ pub fn canvas(ui: &mut Ui, size: Vec2, role: Role, name: &str) -> (Rect, Respons
     (rect, response)
 }
 
-/// A part of a drawing; `about` is its tooltip and is read by screen readers.
-pub fn part(ui: &Ui, rect: Rect, id: Id, about: &str) -> Response {
-    let response = ui.interact(rect, id, Sense::hover());
-    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, about));
-    response.on_hover_text(about)
+/// A part of a drawing; `about` is its tooltip and is read by screen readers. It is only made where somebody asks: a drawing
+/// has hundreds of parts.
+pub fn part<T: Into<String>>(ui: &Ui, rect: Rect, id: Id, about: impl Fn() -> T) -> Response {
+    described(ui.interact(rect, id, Sense::hover()), Role::Label, about)
+}
+
+/// The same for a response that is there already.
+pub fn described<T: Into<String>>(response: Response, role: Role, about: impl Fn() -> T) -> Response {
+    response.widget_info(|| WidgetInfo::labeled(role, true, about().into()));
+    if response.hovered() { response.on_hover_text(about().into()) } else { response }
 }
 
 /// Adds a tooltip, if there is one.

@@ -41,7 +41,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[BarPart]) {
             let at = Align2::CENTER_CENTER.anchor_size(place.center(), galley.size()).min;
             ui.painter().galley(at, galley, Theme::text_on(part.color));
         }
-        if super::part(ui, place, bar.id.with(("part", i)), &part.about).hovered() {
+        if super::part(ui, place, bar.id.with(("part", i)), || &part.about).hovered() {
             ui.painter().rect_stroke(seen, 2.0, Stroke::new(1.5, ui.visuals().text_color()), StrokeKind::Inside);
         }
     }

@@ -9,6 +9,7 @@ use crate::analysis::averages;
 use crate::config::{MixtureConfig, MixtureKind, RunConfig, choice_name};
 use crate::error::{Error, Result};
 use crate::eval::compare::{self, EvalOptions};
+use crate::eval::rows::{self, RowResults};
 use crate::eval::{Measured as _, metrics};
 use crate::mixture::{Lora, LoraMixture, MergeWeights, Route, Side};
 use crate::model::{Network as _, Site};
@@ -16,6 +17,7 @@ use crate::protocol::studies::{Average, AverageScore, AveragedSite, AveragesRepo
 use crate::train::ModelAndData;
 use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe, expert_logits};
 use crate::workflow::progress::Progress;
+use std::slice::from_ref;
 use std::time::Instant;
 
 /// Why adapters have no deltas.
@@ -78,16 +80,18 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
         let (outputs, ensemble) = (self.probe.describe(self.model).outputs, self.ensemble()?);
         progress.step(0.1)?;
         let mut ways: Vec<AverageScore> = Vec::new();
+        let mut results: Vec<RowResults> = Vec::new();
         for (average, model) in &models {
             let apart = averages::apart(&ensemble, &self.probe.logits(model, None)?, outputs);
-            let scores = match ways.first() {
+            let found = match results.first() {
                 // The very same numbers: nothing new would come out.
-                Some(first) if shared => first.scores.clone(),
-                _ => self.measured(&progress, 1.0, |opts| compare::evaluate(model, self.probe.rows(), None, opts))?,
+                Some(first) if shared => first.clone(),
+                _ => self.measured(&progress, 1.0, |opts| compare::along(model, self.probe.rows(), None, opts))?,
             };
             ways.push(AverageScore {
                 average: *average,
-                scores,
+                scores: found.scores(self.opts.metric)?,
+                paired: None,
                 parameters: self.parameters(*average, &sites),
                 forwards: 1,
                 from_outputs: Some(FromOutputs {
@@ -96,19 +100,24 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
                     changed: apart.changed,
                 }),
             });
+            results.push(found);
         }
         let routes: Vec<Route> =
             (0..experts).map(|expert| Route::fixed(mixture, self.model.sites().len(), expert)).collect();
         let routes: Vec<Option<&Route>> = routes.iter().map(Some).collect();
-        let all =
-            self.measured(&progress, experts as f64, |opts| self.model.measure(self.probe.rows(), &routes, opts))?;
+        let rows: Vec<usize> = (0..P::Model::rows(self.probe.rows())).collect();
+        let (_, all) = self
+            .measured(&progress, experts as f64, |opts| self.model.results(self.probe.rows(), &rows, &routes, opts))?;
         ways.push(AverageScore {
             average: Average::Outputs,
-            scores: all.1,
+            scores: all.scores(self.opts.metric)?,
+            paired: None,
             parameters: self.parameters(Average::Outputs, &sites),
             forwards: experts,
             from_outputs: None,
         });
+        results.push(all);
+        self.pair(&results, &mut ways)?;
         Ok(AveragesReport {
             kind: mixture.kind,
             experts,
@@ -123,6 +132,15 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
             without_deltas: (!lora).then(|| NO_DELTAS.to_owned()),
             seconds: clock.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Sets what each way but the first scores less what that does.
+    fn pair(&self, results: &[RowResults], ways: &mut [AverageScore]) -> Result<()> {
+        let Some((first, others)) = results.split_first().filter(|(first, _)| first.len() > 1) else { return Ok(()) };
+        let others: Vec<&[RowResults]> = others.iter().map(from_ref).collect();
+        let found = rows::differences(first, &others, self.opts.metric, self.opts.bootstrap(first.len()))?;
+        ways[1..].iter_mut().zip(found).for_each(|(way, found)| way.paired = Some(found));
+        Ok(())
     }
 
     /// A part of the job that tells its own shares.

@@ -1,6 +1,5 @@
 //! Comparison of three averages of the experts.
 
-use crate::analysis::verdict::standard_error;
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
@@ -11,7 +10,7 @@ use crate::app::widgets::column_plot::{self, ColumnSeries};
 use crate::app::widgets::export_menu;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::app::widgets::{cards, labeled};
+use crate::app::widgets::{cards, labeled, with_tip};
 use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{Average, AverageScore, AveragedSite, AveragesReport, ModelQuery, Study, Subject};
@@ -60,18 +59,20 @@ pub fn verdict_text(report: &AveragesReport) -> (Verdict, String) {
     let metric = names::metric(&report.metric).to_lowercase();
     let merged = report.way(Average::Factors).map_or(f64::NAN, |way| way.scores.primary);
     let against = |average| report.way(average).map_or(0.0, |other| sign * (other.scores.primary - merged));
-    let error = standard_error(&report.metric, merged, report.rows);
-    let chance = |difference: f64| error.is_some_and(|error| difference.abs() < 2.0 * error);
-    let words = |difference: f64| match difference {
+    // Of the same rows: whether it is shown, not whether two standard errors of one score are apart.
+    let shown = |average| {
+        let paired = report.way(average).and_then(|way| way.paired);
+        paired.is_some_and(|paired| paired.primary.is_shown())
+    };
+    let words = |average| match against(average) {
         0.0 => format!("just as good in {metric}"),
         d => {
             let side = if d > 0.0 { "better" } else { "worse" };
-            let tail = if chance(d) { " (may be chance)" } else { "" };
+            let tail = if shown(average) { "" } else { " (no difference shown)" };
             format!("{} {side} in {metric}{tail}", format::metric(d.abs()))
         }
     };
-    let outputs = against(Average::Outputs);
-    let ensemble = format!("the ensemble of {} passes is {}", report.experts, words(outputs));
+    let ensemble = format!("the ensemble of {} passes is {}", report.experts, words(Average::Outputs));
     if report.kind == MixtureKind::Adapter {
         return (Verdict::Open, format!("Adapters have factors and outputs only; {ensemble}."));
     }
@@ -86,7 +87,7 @@ pub fn verdict_text(report: &AveragesReport) -> (Verdict, String) {
              their mean by {} of its norm (mean over the modules); the mean delta itself is {}, {ensemble}.",
             report.experts,
             format::percent(mean(&report.sites, |site| site.off)),
-            words(gain)
+            words(Average::Deltas)
         )
     } else {
         let others = |end: usize| mean(&report.sites, |site| site.other_parts().map_or(f64::NAN, |ends| ends[end]));
@@ -98,10 +99,10 @@ pub fn verdict_text(report: &AveragesReport) -> (Verdict, String) {
             format::percent(mean(&report.sites, |site| site.parts.first().copied().unwrap_or(f64::NAN))),
             format::percent(others(0)),
             format::percent(others(1)),
-            words(gain)
+            words(Average::Deltas)
         )
     };
-    (if gain > 0.0 && !chance(gain) { Verdict::Unsure } else { Verdict::Passed }, words)
+    (if gain > 0.0 && shown(Average::Deltas) { Verdict::Unsure } else { Verdict::Passed }, words)
 }
 
 fn mean(sites: &[AveragedSite], value: impl Fn(&AveragedSite) -> f64) -> f64 {
@@ -131,9 +132,15 @@ fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
         Way::number(names::metric(&report.metric), "The deciding metric on all evaluation rows", |way| {
             format::metric(way.scores.primary)
         }),
-        Way::number("vs factors", "Difference to AdaMix's merge in the deciding metric", |way| match way.average {
-            Average::Factors => String::new(),
-            _ => format!("{:+.4}", way.scores.primary - factors),
+        Way::new("vs factors", "Difference to AdaMix's merge in the deciding metric, on the same rows", |ui, way| {
+            let text = match way.average {
+                Average::Factors => String::new(),
+                _ => format!("{:+.4}", way.scores.primary - factors),
+            };
+            let paired = way.paired.map_or_else(String::new, |paired| {
+                format!("95 % interval on the same rows (paired bootstrap): {}", paired.primary.describe())
+            });
+            with_tip(ui.monospace(text), &paired)
         }),
         Way::number("Loss", "On all evaluation rows", |way| format::metric(way.scores.loss)),
         Way::number("Parameters", "Adapter parameters that have to be kept; of deltas at their rank", |way| {

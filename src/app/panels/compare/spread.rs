@@ -122,8 +122,8 @@ fn curves_ui(theme: &Theme, report: &SpreadReport, alpha: f64, ui: &mut Ui) {
                 0 => drop(painter.circle_filled(at, 4.0, theme.series(i))),
                 _ => drop(painter.rect_filled(mark.shrink(0.5), 0.0, theme.series(i))),
             }
-            let about = format!("{name}, alpha {:.2}: {:+.4}", point.alpha, gap(point));
-            part(ui, mark.expand(3.0), response.id.with((i, point.alpha.to_bits())), &about);
+            let about = || format!("{name}, alpha {:.2}: {:+.4}", point.alpha, gap(point));
+            part(ui, mark.expand(3.0), response.id.with((i, point.alpha.to_bits())), about);
         }
     }
     export_menu::corner(ui, rect, TITLE, &[], || (figure(theme, report), None));

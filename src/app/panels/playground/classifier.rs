@@ -229,7 +229,7 @@ impl TryPanel {
             .as_ref()
             .is_some_and(|old| Asked { at: now, ..old.clone() } == asked && (has_come || now < old.at + FOLLOW));
         let step = query.value.as_ref().map(|report| report.step);
-        let follows = self.follow && ctx.session.shows_live() && ctx.session.phase == RunPhase::Training;
+        let follows = self.follows(ctx);
         let outdated = follows
             && !query.is_pending()
             && step != Some(run.step())
@@ -250,6 +250,11 @@ impl TryPanel {
         }
     }
 
+    /// Whether the answer is asked for again and again while a run trains.
+    fn follows(&self, ctx: &PanelCtx<'_>) -> bool {
+        self.follow && ctx.session.shows_live() && ctx.session.phase == RunPhase::Training
+    }
+
     fn report_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui, report: &TryReport, run: &RunView, now: f64) {
         let title = if report.labels.is_empty() { "Value" } else { "Class probabilities" };
         cards::card(ui, ctx.theme, title, |ui| {
@@ -266,7 +271,10 @@ impl TryPanel {
             if labeled::toggle(ui, "Measure the words", tip, &mut self.words).changed() {
                 self.asked_words = None;
             }
-            if self.words {
+            if self.words && self.follows(ctx) {
+                let words = "Not measured while the answer follows the training: pause it, or do not follow.";
+                cards::muted(ui, ctx.theme, words);
+            } else if self.words {
                 words::ui(ctx, ui, report);
             }
         });

@@ -126,7 +126,7 @@ fn way_name(way: Way, report: &TryReport) -> String {
         Way::Expert(expert) => format!("Expert {expert}"),
         Way::Route(route) => format!("Random route {route}"),
         Way::Ensemble => format!("Ensemble of {} routes", report.routes.len()),
-        Way::Base => "Base model".to_owned(),
+        Way::Base => "Base model under the trained head".to_owned(),
     }
 }
 
@@ -154,7 +154,7 @@ fn legend_ui(ui: &mut Ui, theme: &Theme, report: &TryReport) {
         }
         small(
             ui,
-            "□ base model",
+            "□ base model, trained head",
             "The base model without adapters under the trained head. The head has learned to read \
                                    the adapted model, so this is no measure of the base model itself",
         );

@@ -20,6 +20,15 @@ struct Asked {
     route: usize,
 }
 
+fn memory() -> egui::Id {
+    egui::Id::unique("pinned module")
+}
+
+/// From now on the card is about this module.
+pub fn choose(ui: &Ui, module: usize) {
+    ui.data_mut(|data| data.get_temp_mut_or_default::<Asked>(memory()).module = module);
+}
+
 /// Draws the card.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let Some(subject) = ctx.session.subject() else { return };
@@ -27,8 +36,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         let words = "The example above with one module on each pair of its experts; all other modules are on one random route, \
                      which the dice roll anew.";
         cards::caption(ui, ctx.theme, words);
-        let memory = egui::Id::unique("pinned module");
-        let mut asked: Asked = ui.data(|data| data.get_temp(memory)).unwrap_or_default();
+        let mut asked: Asked = ui.data(|data| data.get_temp(memory())).unwrap_or_default();
         let modules: Vec<(usize, String)> =
             run.start.sites.iter().enumerate().map(|(at, name)| (at, names::module(name))).collect();
         asked.module = asked.module.min(modules.len().saturating_sub(1));
@@ -55,7 +63,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         if ctx.button_as(ui, anew, dice).clicked() {
             asked = rolled;
         }
-        ui.data_mut(|data| data.insert_temp(memory, asked));
+        ui.data_mut(|data| data.insert_temp(memory(), asked));
         if let Some(report) = &query.value {
             weights_line::answer_ui(ctx, ui, query.weights);
             report_ui(ctx.theme, run.config.mixture.kind, report, ui);

@@ -1,5 +1,6 @@
 //! What the zones of the route map draw, and how their rows lie.
 
+use crate::analysis::causes::least_squares::Estimate;
 use crate::analysis::timeline::ages::oldest_expected;
 use crate::analysis::timeline::{Ages, Layout, RouteFit, RouteTimeline, Row};
 use crate::app::names::{self, LayerGroup};
@@ -7,7 +8,7 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::theme::Theme;
 use crate::config::MixtureKind;
-use crate::protocol::{CausesReport, LayerPins, Side};
+use crate::protocol::{CausesReport, DistanceSample, LayerPins, SIDES, Side};
 use egui::{Color32, Rangef, Rect};
 
 /// Least and largest height of a layer.
@@ -80,6 +81,27 @@ impl Map<'_> {
     /// The consensus of a layer's experts.
     pub fn consensus(&self, layer: usize) -> Option<f64> {
         *self.causes?.consensus.get(self.number(layer))?
+    }
+
+    /// What a layer adds to the disagreement where its draws differ. Of a layer of several modules: the chosen one's, or the
+    /// largest, with its index; the whole layer's while the modules' are not known.
+    pub fn slope(&self, layer: usize) -> Option<(Estimate, Option<usize>)> {
+        let fit = self.fit?;
+        let of = |site: usize| Some((fit.sites.get(site).copied().flatten()?, Some(site)));
+        let sites = &self.layers.get(layer)?.sites;
+        let own = match self.site_of(layer) {
+            Some(site) => of(site),
+            None => sites.iter().filter_map(|&site| of(site)).max_by(|a, b| a.0.value.total_cmp(&b.0.value)),
+        };
+        own.or_else(|| Some((fit.found.layers.get(layer).copied().flatten()?, None)))
+    }
+
+    /// The consensus of a layer's experts in a sample: the mean over its modules and the sides that are drawn.
+    pub fn consensus_of(&self, layer: usize, sample: &DistanceSample) -> Option<f64> {
+        let own = |site: usize| SIDES.map(|side| *sample.consensus.get(site * SIDES.len() + side as usize)?);
+        let shown = self.site_of(layer).map_or_else(|| self.layers[layer].sites.clone(), |site| vec![site]);
+        let known: Vec<f64> = shown.into_iter().flat_map(own).flatten().collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
     /// The number of a layer in the model.

@@ -6,6 +6,7 @@
 mod all_routes;
 mod counts;
 mod fan;
+mod figures;
 mod grid;
 mod law;
 mod map;
@@ -25,8 +26,9 @@ use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::{PanelCtx, mixture_run};
 use crate::app::run_view::RunView;
-use crate::app::widgets::{canvas, cards};
+use crate::app::widgets::{canvas, cards, export_menu};
 use crate::config::{MixtureKind, RoutingPolicy};
+use crate::figure::{Content, Figure};
 use crate::format;
 use crate::protocol::{RoutingSnapshot, RunStatus, SIDES};
 use counts::CellContent;
@@ -154,7 +156,7 @@ impl RoutingPanel {
             }
             let place = Rect::from_min_max(pos2(ui.min_rect().left(), top), ui.min_rect().max);
             self.transport.drawn(place);
-            so_what::words_ui(&map, ui);
+            so_what::words_ui(&map, self.pin, ui);
         });
     }
 
@@ -177,7 +179,7 @@ impl RoutingPanel {
         let height = Rows::height(layers, room);
         let about = "Route map: now, time, so what";
         if width < WIDE {
-            let zones = [("Now", 2.0 * HEAD), ("Time", HEAD + curves), ("So what", 1.4 * HEAD)];
+            let zones = [("Now", 2.0 * HEAD), ("Time", HEAD + curves), ("So what", 2.0 * HEAD)];
             for (zone, head) in zones {
                 ui.label(RichText::new(zone).strong().small());
                 let tail = if zone == "Time" { time::AXIS } else { 4.0 };
@@ -188,8 +190,8 @@ impl RoutingPanel {
                 let (head, rows) = parts(rect.intersect(names), head, height, layers);
                 match zone {
                     "Now" => now_ui(map, all, &named, ui),
-                    "Time" => self.time.ui(map, head, &rows, sentence, ui),
-                    _ => so_what::ui(map, head, &rows, &mut self.pin, ui),
+                    "Time" => self.time_ui(map, head, &rows, sentence, ui),
+                    _ => self.so_what_ui(map, head, &rows, ui),
                 }
                 if zone != "Now" {
                     now::names(map, &named, ui);
@@ -209,9 +211,28 @@ impl RoutingPanel {
         let (now_head, now_rows) = zone(rect.left(), rect.left() + now);
         now_ui(map, now_head, &now_rows, ui);
         let (time_head, time_rows) = zone(rect.left() + now + GAP, rect.right() - so_what - GAP);
-        self.time.ui(map, time_head, &time_rows, sentence, ui);
+        self.time_ui(map, time_head, &time_rows, sentence, ui);
         let (so_head, so_rows) = zone(rect.right() - so_what, rect.right());
-        so_what::ui(map, so_head, &so_rows, &mut self.pin, ui);
+        self.so_what_ui(map, so_head, &so_rows, ui);
+    }
+
+    fn time_ui(&mut self, map: &Map<'_>, head: Rect, rows: &Rows, sentence: &str, ui: &mut Ui) {
+        self.time.ui(map, head, rows, sentence, ui);
+        let shown = self.time.shown(map);
+        export_menu::corner(ui, head, "Route map", &[], || (figures::draws(map, shown), None));
+    }
+
+    /// The zone *So what*; what is chosen in it is what the card *Pin one module* is about.
+    fn so_what_ui(&mut self, map: &Map<'_>, head: Rect, rows: &Rows, ui: &mut Ui) {
+        let before = self.pin;
+        so_what::ui(map, head, rows, &mut self.pin, ui);
+        if let Some(pin) = self.pin.filter(|_| self.pin != before) {
+            let module = map.site_of(pin.layer).or_else(|| map.layers.get(pin.layer)?.sites.first().copied());
+            module.into_iter().for_each(|module| grid::choose(ui, module));
+        }
+        export_menu::corner(ui, head, "What each layer causes", &[], || {
+            (Figure::new("What each layer causes", Content::Table(figures::causes(map))), None)
+        });
     }
 }
 

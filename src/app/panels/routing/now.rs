@@ -4,15 +4,17 @@ use super::map::{Map, Rows, grey, pass_name};
 use crate::analysis::timeline::ages::expected_share;
 use crate::app::names;
 use crate::app::theme::Theme;
+use crate::app::widgets::pen::Pen;
 use crate::app::widgets::{cards, part};
 use crate::format;
 use crate::protocol::{SIDES, Side};
-use egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, RichText, Sense, Shape, Stroke, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Stroke, Ui, Vec2, pos2, vec2};
 
 /// Most experts that have boxes; more are ticks.
 const BOXES: usize = 16;
-/// Paths of earlier steps.
+/// Paths of earlier steps, and most lines of all of them together: more are an even mesh.
 const TRAILS: usize = 12;
+const TRAIL_LINES: usize = 1200;
 /// Part of a row that a shared side takes.
 const SHARED: f32 = 0.2;
 
@@ -56,20 +58,20 @@ pub fn names(map: &Map<'_>, rows: &Rows, ui: &Ui) {
 pub fn ui(map: &Map<'_>, rows: &Rows, ui: &Ui) {
     names(map, rows, ui);
     let painter = ui.painter().clone();
-    let mut mesh = Mesh::default();
+    let mut pen = Pen::with_room(map.layout().most_experts() * 2 * rows.layers);
     let mut texts: Vec<(Pos2, String, Color32)> = Vec::new();
     let id = egui::Id::unique("route map now");
     for layer in 0..rows.layers {
         for side in SIDES {
             let strip = strip(map, rows, layer, side);
             if !map.layout().draws(side) {
-                mesh.add_colored_rect(strip.shrink2(vec2(2.0, 0.0)), grey(map.theme(), 0.16));
+                pen.rect(strip.shrink2(vec2(2.0, 0.0)), grey(map.theme(), 0.16));
             } else {
-                boxes(map, layer, side, strip, &mut mesh, &mut texts);
+                boxes(map, layer, side, strip, &mut pen, &mut texts);
             }
         }
     }
-    painter.add(Shape::mesh(mesh));
+    pen.paint(&painter);
     for (at, text, ink) in texts {
         painter.text(at, Align2::CENTER_CENTER, text, FontId::monospace(11.0), ink);
     }
@@ -79,8 +81,8 @@ pub fn ui(map: &Map<'_>, rows: &Rows, ui: &Ui) {
     for layer in 0..rows.layers {
         for side in SIDES {
             let strip = strip(map, rows, layer, side);
-            let about = map.words(layer, side, &map.row);
-            let response = part(ui, strip, id.with((layer, side as usize)), &about);
+            let about = || map.words(layer, side, &map.row);
+            let response = part(ui, strip, id.with((layer, side as usize)), about);
             if let (Some(pointer), true) = (response.hover_pos(), map.layout().draws(side)) {
                 response.on_hover_text(age_words(map, layer, side, strip, pointer));
             }
@@ -94,7 +96,7 @@ fn boxes(
     layer: usize,
     side: Side,
     strip: Rect,
-    mesh: &mut Mesh,
+    pen: &mut Pen,
     texts: &mut Vec<(Pos2, String, Color32)>,
 ) {
     let experts = map.layout().experts[side as usize];
@@ -104,20 +106,20 @@ fn boxes(
         let place = boxed(strip, expert, experts);
         let color = map.theme().series(expert);
         let age = sites.iter().filter_map(|&site| map.timeline.age(map.ages, site, side, expert)).min();
-        mesh.add_colored_rect(place, map.age_color(age));
+        pen.rect(place, map.age_color(age));
         let mut ink = Theme::text_on(map.age_color(age));
         if age.is_none() {
             // It has never learned: only a frame.
             let frame = grey(map.theme(), 0.35);
             for edge in [place.with_max_y(place.top() + 1.0), place.with_min_y(place.bottom() - 1.0)] {
-                mesh.add_colored_rect(edge, frame);
+                pen.rect(edge, frame);
             }
             ink = grey(map.theme(), 0.8);
         }
         if single {
             let ran = (0..map.layout().passes).any(|pass| map.row.pick(pass, sites[0], side) == Some(expert));
             if ran {
-                mesh.add_colored_rect(place, color);
+                pen.rect(place, color);
                 ink = Theme::text_on(color);
             }
         } else {
@@ -133,7 +135,7 @@ fn boxes(
                     pos2(left + 0.5, place.bottom() - share * place.height()),
                     pos2(left + half - 0.5, place.bottom()),
                 );
-                mesh.add_colored_rect(bar, if pass == 0 { color } else { color.gamma_multiply(0.65) });
+                pen.rect(bar, if pass == 0 { color } else { color.gamma_multiply(0.65) });
             }
         }
         if experts <= BOXES && place.width() > 16.0 && place.height() >= 13.0 {
@@ -144,7 +146,8 @@ fn boxes(
 
 /// The paths of both passes through the boxes, and those of the steps before.
 fn paths(map: &Map<'_>, rows: &Rows, ui: &Ui) {
-    let painter = ui.painter();
+    let mut pen = Pen::with_room(TRAIL_LINES + 16 * rows.layers);
+    let mut letters: Vec<(usize, Pos2)> = Vec::new();
     let passes = map.layout().passes;
     let points = |row: &crate::analysis::timeline::Row<'_>, pass: usize, shift: f32| {
         let mut points: Vec<Pos2> = Vec::new();
@@ -160,19 +163,20 @@ fn paths(map: &Map<'_>, rows: &Rows, ui: &Ui) {
         points
     };
     if map.trails {
-        let back = (TRAILS / passes) as u64;
+        let lines = 2 * rows.layers * map.layout().drawn().count();
+        let back = (TRAILS.min(TRAIL_LINES / lines.max(1)) / passes).max(1) as u64;
         for step in (1..=back).rev() {
             let Some(row) = map.step.checked_sub(step).and_then(|step| map.timeline.row(step)) else { continue };
             let strength = 0.30 * (1.0 - (step as f32 - 0.5) / back as f32);
             for pass in 0..passes {
-                painter
-                    .line(points(&row, pass, 0.0), Stroke::new(1.0, grey(map.theme(), 0.9).gamma_multiply(strength)));
+                let stroke = Stroke::new(1.0, grey(map.theme(), 0.9).gamma_multiply(strength));
+                pen.path(&points(&row, pass, 0.0), stroke);
             }
         }
     }
     for pass in (0..passes).rev() {
         let shift = if passes == 1 { 0.0 } else { [-1.0, 1.0][pass.min(1)] };
-        pass_line(ui, map.theme(), pass, &points(&map.row, pass, shift));
+        pass_line(&mut pen, map.theme(), pass, &points(&map.row, pass, shift));
         // The letters stand where there is room.
         for layer in 0..rows.layers {
             let Some(site) = map.site_of(layer) else { continue };
@@ -182,18 +186,18 @@ fn paths(map: &Map<'_>, rows: &Rows, ui: &Ui) {
                 let place = boxed(strip(map, rows, layer, side), expert, experts);
                 if place.width() >= 26.0 && place.height() >= 13.0 {
                     let x = place.center().x + shift * (0.28 * place.width()).min(14.0);
-                    tag(ui, map.theme(), pass, pos2(x, place.center().y));
+                    let at = pos2(x, place.center().y);
+                    mark(&mut pen, map.theme(), pass, at, 6.5);
+                    letters.push((pass, at));
                 } else if place.width() >= 5.0 {
-                    mark(
-                        ui,
-                        map.theme(),
-                        pass,
-                        pos2(place.center().x + shift * 0.25 * place.width(), place.center().y),
-                    );
+                    let at = pos2(place.center().x + shift * 0.25 * place.width(), place.center().y);
+                    mark(&mut pen, map.theme(), pass, at, 2.2);
                 }
             }
         }
     }
+    pen.paint(ui.painter());
+    letters.into_iter().for_each(|(pass, at)| letter(ui, map.theme(), pass, at));
 }
 
 fn pass_color(theme: &Theme, pass: usize) -> Color32 {
@@ -201,35 +205,30 @@ fn pass_color(theme: &Theme, pass: usize) -> Color32 {
     grey(theme, if pass == 0 { 1.0 } else { 0.62 })
 }
 
-fn pass_line(ui: &Ui, theme: &Theme, pass: usize, line: &[Pos2]) {
+fn pass_line(pen: &mut Pen, theme: &Theme, pass: usize, line: &[Pos2]) {
     let stroke = Stroke::new(1.8, pass_color(theme, pass));
     if pass == 0 {
-        ui.painter().line(line.to_vec(), stroke);
+        pen.path(line, stroke);
     } else {
-        ui.painter().extend(Shape::dashed_line(line, stroke, 5.0, 3.5));
+        pen.dashed(line, stroke, 5.0, 3.5);
     }
 }
 
-/// The letter of a pass: A on a disc, B on a square.
-fn tag(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
+/// The mark of a pass: A has a disc, B a square.
+fn mark(pen: &mut Pen, theme: &Theme, pass: usize, at: Pos2, radius: f32) {
     let color = pass_color(theme, pass);
     if pass == 0 {
-        ui.painter().circle_filled(at, 6.5, color);
+        pen.dot(at, radius, color);
     } else {
-        ui.painter().rect_filled(Rect::from_center_size(at, vec2(12.0, 12.0)), 1.0, color);
+        pen.rect(Rect::from_center_size(at, Vec2::splat(1.85 * radius)), color);
     }
+}
+
+/// The letter on a mark.
+fn letter(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
     let letter = if pass == 0 { "A" } else { "B" };
-    ui.painter().text(at, Align2::CENTER_CENTER, letter, FontId::proportional(9.5), Theme::text_on(color));
-}
-
-/// The same without room for a letter.
-fn mark(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
-    let color = pass_color(theme, pass);
-    if pass == 0 {
-        ui.painter().circle_filled(at, 2.2, color);
-    } else {
-        ui.painter().rect_filled(Rect::from_center_size(at, vec2(4.0, 4.0)), 0.0, color);
-    }
+    let ink = Theme::text_on(pass_color(theme, pass));
+    ui.painter().text(at, Align2::CENTER_CENTER, letter, FontId::proportional(9.5), ink);
 }
 
 /// How long ago the expert under the pointer learned.
@@ -256,27 +255,40 @@ pub fn legend_ui(map: &Map<'_>, ui: &mut Ui) {
         if map.reads_single() {
             for pass in 0..map.layout().passes {
                 let (rect, _) = ui.allocate_exact_size(vec2(34.0, 14.0), Sense::hover());
-                pass_line(ui, theme, pass, &[rect.left_center(), rect.right_center()]);
-                tag(ui, theme, pass, rect.center());
+                let mut pen = Pen::default();
+                pass_line(&mut pen, theme, pass, &[rect.left_center(), rect.right_center()]);
+                mark(&mut pen, theme, pass, rect.center(), 6.5);
+                pen.paint(ui.painter());
+                letter(ui, theme, pass, rect.center());
                 ui.label(RichText::new(pass_name(pass)).small());
             }
         }
         let (rect, _) = ui.allocate_exact_size(vec2(70.0, 12.0), Sense::hover());
         let oldest = map.oldest();
         let width = rect.width() / (oldest + 1) as f32;
-        let mut mesh = Mesh::default();
+        let mut pen = Pen::default();
         for age in 0..=oldest {
             let left = rect.left() + age as f32 * width;
-            mesh.add_colored_rect(
-                Rect::from_min_size(pos2(left, rect.top()), vec2(width + 0.3, rect.height())),
-                map.age_color(Some(age)),
-            );
+            let place = Rect::from_min_size(pos2(left, rect.top()), vec2(width + 0.3, rect.height()));
+            pen.rect(place, map.age_color(Some(age)));
         }
-        ui.painter().add(Shape::mesh(mesh));
+        pen.paint(ui.painter());
         let long_ago = format!("box: steps since it last learned, 0 to {oldest} or more");
         ui.label(RichText::new(long_ago).small());
+        if let Some(side) = SIDES.into_iter().find(|&side| !map.layout().draws(side)) {
+            let (bar, _) = ui.allocate_exact_size(vec2(28.0, 5.0), Sense::hover());
+            ui.painter().rect_filled(bar, 1.0, grey(theme, 0.16));
+            let words = format!("bar: the {}, one for all experts", names::side(map.kind(), side));
+            ui.label(RichText::new(words).small());
+        }
     });
-    cards::caption(ui, theme, expectation(map));
+    let tip = format!(
+        "An expert learns only in steps that draw it. With uniform draws it waits k steps or longer with probability \
+         (1 − 1/M)^(k × {}): M experts, {} in a step",
+        map.layout().chances(),
+        format::counted(map.layout().chances(), "draw")
+    );
+    cards::caption(ui, theme, expectation(map)).on_hover_text(tip);
 }
 
 /// How many experts have not learned for a while, and how many do not with uniform draws.
@@ -284,14 +296,10 @@ fn expectation(map: &Map<'_>) -> String {
     let layout = map.layout();
     let k = 5;
     let share = map.ages.share_at_least(k).unwrap_or(0.0);
-    let here = format!("{} of the experts learned {k} or more steps ago", format::percent(share));
+    let here = format!("{} of the experts have waited {k} steps or longer", format::percent(share));
     if layout.is_mixed() || !layout.policy.is_random() {
         return format!("{here}.");
     }
     let expected = expected_share(k, layout.most_experts(), layout.chances());
-    format!(
-        "{here}; uniform draws leave {} on average, (1 − 1/M)^({k} × {}).",
-        format::percent(expected),
-        layout.chances()
-    )
+    format!("{here}; by chance {}.", format::percent(expected))
 }

@@ -2,11 +2,15 @@
 
 use super::map::{Map, Rows, grey};
 use super::words;
+use crate::analysis::causes::consensus::of_strangers;
+use crate::analysis::causes::least_squares::Estimate;
 use crate::app::actions::Action;
-use crate::app::widgets::{cards, part};
+use crate::app::names;
+use crate::app::widgets::pen::Pen;
+use crate::app::widgets::{cards, described, part};
 use crate::format;
-use crate::protocol::{CausesPlan, ModelQuery, Study};
-use egui::{FontId, Mesh, Rangef, Rect, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
+use crate::protocol::{CausesPlan, DistanceSample, LayerPins, ModelQuery, Study};
+use egui::{FontId, Rangef, Rect, Sense, Stroke, Ui, Vec2, pos2, vec2};
 
 /// Parts of the width: disagreement, pins, consensus.
 const PARTS: [f32; 3] = [0.32, 0.46, 0.22];
@@ -59,43 +63,36 @@ fn title(map: &Map<'_>, head: Rect, column: Rangef, title: &str, marks: &[(f32, 
 
 /// What each layer that differs adds to the disagreement, with two standard errors on each side.
 fn slopes_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui) {
-    let slopes = map.fit.map_or(&[][..], |fit| &fit.found.layers[..]);
-    let ends = slopes.iter().flatten().flat_map(|slope| [slope.value - 2.0 * slope.se, slope.value + 2.0 * slope.se]);
+    let slopes: Vec<_> = (0..rows.layers).map(|layer| map.slope(layer)).collect();
+    let ends = slopes.iter().flatten().flat_map(|(slope, _)| [-2.0, 2.0].map(|errors| slope.value + errors * slope.se));
     let (low, high) = ends.fold((0.0f64, 1e-9f64), |(low, high), end| (low.min(end), high.max(end)));
     let x = |value: f64| column.min + ((value - low) / (high - low)) as f32 * column.span();
-    let marks = if slopes.is_empty() {
-        Vec::new()
+    let known = slopes.iter().any(Option::is_some);
+    let marks = [(x(0.0), "0".to_owned()), (x(high), format::significant(high, 1))];
+    let largest = slopes.iter().flatten().any(|(_, site)| site.is_some()) && map.module.is_none();
+    let name = if largest {
+        "Does its draw matter? KL a module adds: largest κ ± 2 SE"
     } else {
-        vec![(x(0.0), "0".to_owned()), (x(high), format::significant(high, 1))]
+        "Does its draw matter? KL a layer adds: κ ± 2 SE"
     };
-    title(map, head, column, "KL a layer adds, κ ± 2 SE", &marks, ui);
+    title(map, head, column, name, if known { &marks } else { &[] }, ui);
     let id = egui::Id::unique("route map slopes");
-    let mut mesh = Mesh::default();
+    let mut pen = Pen::default();
     for layer in 0..rows.layers {
         let band = rows.band(layer);
         let middle = band.center();
         let half = (0.24 * band.span()).clamp(1.5, 7.0);
-        let Some(slope) = slopes.get(layer).copied().flatten() else { continue };
+        let Some((slope, _)) = slopes[layer] else { continue };
         let bar = Rangef::new(x(0.0).min(x(slope.value)), x(0.0).max(x(slope.value)));
-        mesh.add_colored_rect(
-            Rect::from_x_y_ranges(bar, Rangef::new(middle - half, middle + half)),
-            map.theme().accent,
-        );
+        pen.rect(Rect::from_x_y_ranges(bar, Rangef::new(middle - half, middle + half)), map.theme().accent);
         let error = Rangef::new(x(slope.value - 2.0 * slope.se), x(slope.value + 2.0 * slope.se));
         let line = Rangef::new(middle - 0.7, middle + 0.7);
-        mesh.add_colored_rect(Rect::from_x_y_ranges(error, line), ui.visuals().text_color());
-        let about = format!(
-            "{}: adds {} to the KL where its draws differ, standard error {}, z {:.1}",
-            map.layers[layer].name,
-            format::significant(slope.value, 3),
-            format::significant(slope.se, 2),
-            slope.z()
-        );
-        drop(part(ui, Rect::from_x_y_ranges(column, band), id.with(layer), &about));
+        pen.rect(Rect::from_x_y_ranges(error, line), ui.visuals().text_color());
+        part(ui, Rect::from_x_y_ranges(column, band), id.with(layer), || slope_text(map, layer));
     }
-    axis(map, rows, x(0.0), &mut mesh);
-    ui.painter().add(Shape::mesh(mesh));
-    if slopes.iter().flatten().next().is_none() {
+    axis(map, rows, x(0.0), &mut pen);
+    pen.paint(ui.painter());
+    if !known {
         let why = match map.layout().passes {
             2 => "once there are enough steps",
             _ => "one pass: nothing to compare",
@@ -104,9 +101,33 @@ fn slopes_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui) {
     }
 }
 
-fn axis(map: &Map<'_>, rows: &Rows, x: f32, mesh: &mut Mesh) {
+/// What a layer adds to the disagreement; of several modules each.
+fn slope_text(map: &Map<'_>, layer: usize) -> String {
+    let words = |slope: Estimate| {
+        let (value, se) = (format::significant(slope.value, 3), format::significant(slope.se, 2));
+        format!("adds {value} to the KL where its draws differ, standard error {se}, z {:.1}", slope.z())
+    };
+    let group = &map.layers[layer];
+    let Some((shown, site)) = map.slope(layer) else { return format!("{}: not known yet", group.name) };
+    let all = match (site, map.site_of(layer), map.fit) {
+        (Some(_), None, Some(fit)) => {
+            let own = |site: &usize| Some((names::part(&map.layout().sites[*site]), fit.sites[*site]?));
+            let lines = group.sites.iter().filter_map(own).map(|(part, slope)| format!("\n{part}: {}", words(slope)));
+            format!(
+                "; the largest of {} is shown{}",
+                format::counted(group.sites.len(), "module"),
+                lines.collect::<String>()
+            )
+        }
+        _ => String::new(),
+    };
+    let name = site.map_or_else(|| group.name.clone(), |site| names::layer(&map.layout().sites[site]));
+    format!("{name}: {}{all}", words(shown))
+}
+
+fn axis(map: &Map<'_>, rows: &Rows, x: f32, pen: &mut Pen) {
     let line = Rect::from_x_y_ranges(Rangef::new(x - 0.5, x + 0.5), rows.rect.y_range());
-    mesh.add_colored_rect(line, grey(map.theme(), 0.3));
+    pen.rect(line, grey(map.theme(), 0.3));
 }
 
 fn nothing(map: &Map<'_>, rows: &Rows, column: Rangef, why: &str, ui: &Ui) {
@@ -128,7 +149,7 @@ fn pins_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, pin: &mut Opt
     } else {
         vec![(x(low), format::significant(low, 1)), (x(0.0), "0".to_owned()), (x(high), format::significant(high, 1))]
     };
-    title(map, head, column, "Pinned expert − merged, loss; ◇ without its modules", &marks, ui);
+    title(map, head, column, "Is an expert special? Loss pinned to it − merged; ◇ no expert at all", &marks, ui);
     if all.is_empty() {
         let why = if map.ctx.session.studies.causes.is_pending() {
             "being measured"
@@ -138,91 +159,156 @@ fn pins_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, pin: &mut Opt
         return nothing(map, rows, column, why, ui);
     }
     let id = egui::Id::unique("route map pins");
-    let mut mesh = Mesh::default();
+    let (bands, mut dots) = (&mut Pen::default(), Pen::default());
+    let radius = (0.2 * rows.pitch()).clamp(2.0, 4.0);
     for layer in 0..rows.layers {
         let Some(pins) = map.pins(layer) else { continue };
-        let band = rows.band(layer).shrink(0.14 * rows.pitch());
+        let band = rows.band(layer);
+        let inner = Rangef::new(band.min + 0.12 * band.span(), band.max - 0.12 * band.span());
         let chance = Rangef::new(x(pins.null_band[0]), x(pins.null_band[1]).max(x(pins.null_band[0]) + 1.5));
-        mesh.add_colored_rect(Rect::from_x_y_ranges(chance, band), grey(map.theme(), 0.22));
-    }
-    axis(map, rows, x(0.0), &mut mesh);
-    ui.painter().add(Shape::mesh(mesh));
-    for layer in 0..rows.layers {
-        let Some(pins) = map.pins(layer) else { continue };
-        let y = rows.band(layer).center();
-        let name = &map.layers[layer].name;
-        let off = pos2(x(pins.adapter_off), y);
-        let size = (0.3 * rows.pitch()).clamp(3.0, 6.0);
-        let corners = vec![off - vec2(0.0, size), off + vec2(size, 0.0), off + vec2(0.0, size), off - vec2(size, 0.0)];
-        ui.painter().add(Shape::closed_line(corners, Stroke::new(1.4, ui.visuals().text_color())));
-        let about = format!(
-            "{name} without its modules: loss {:+.4}, standard error {:.4}",
-            pins.adapter_off, pins.adapter_off_standard_error
-        );
-        drop(part(ui, Rect::from_center_size(off, vec2(2.0 * size, 2.0 * size)), id.with((layer, "off")), &about));
-        let radius = (0.2 * rows.pitch()).clamp(2.0, 4.0);
+        bands.rect(Rect::from_x_y_ranges(chance, inner), grey(map.theme(), 0.22));
+        let (y, name) = (band.center(), &map.layers[layer].name);
+        let (off, size) = (pos2(x(pins.adapter_off), y), (0.3 * rows.pitch()).clamp(3.0, 6.0));
+        let corners = [vec2(0.0, -size), vec2(size, 0.0), vec2(0.0, size), vec2(-size, 0.0), vec2(0.0, -size)];
+        dots.path(&corners.map(|corner| off + corner), Stroke::new(1.4, ui.visuals().text_color()));
+        let about = || {
+            format!(
+                "{name} without its modules: loss {:+.4}, standard error {:.4}",
+                pins.adapter_off, pins.adapter_off_standard_error
+            )
+        };
+        part(ui, Rect::from_center_size(off, Vec2::splat(2.0 * size)), id.with((layer, "off")), about);
         for (expert, effect) in pins.effects.iter().enumerate() {
-            let at = pos2(x(*effect), y);
-            ui.painter().circle(at, radius, map.theme().series(expert), Stroke::new(0.8, map.theme().card));
-            let own = Pin { layer, expert };
+            let (at, own) = (pos2(x(*effect), y), Pin { layer, expert });
             if *pin == Some(own) {
-                ui.painter().circle_stroke(at, radius + 2.5, Stroke::new(1.5, ui.visuals().text_color()));
+                dots.dot(at, radius + 3.2, ui.visuals().text_color());
             }
-            let error = pins.standard_errors.get(expert).copied().unwrap_or_default();
-            let outside = *effect < pins.null_band[0] || *effect > pins.null_band[1];
-            let about = format!(
-                "{name} on expert {expert}: loss {effect:+.4}, standard error {error:.4}; {} of equal experts (p {})",
-                if outside { "outside of the band" } else { "inside of the band" },
-                format::significant(pins.p, 2)
-            );
-            let place = Rect::from_center_size(at, vec2(2.0 * radius + 2.0, 2.0 * radius + 2.0));
+            dots.dot(at, radius + 0.8, map.theme().card);
+            dots.dot(at, radius, map.theme().series(expert));
+            let about = || pin_text(name, pins, expert);
+            let place = Rect::from_center_size(at, Vec2::splat(2.0 * radius + 2.0));
             let response = ui.interact(place, id.with((layer, expert)), Sense::click());
-            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, &about));
-            if response.clicked() {
+            if described(response, egui::Role::Button, about).clicked() {
                 *pin = if *pin == Some(own) { None } else { Some(own) };
             }
-            response.on_hover_text(about);
         }
     }
+    axis(map, rows, x(0.0), bands);
+    std::mem::take(bands).paint(ui.painter());
+    dots.paint(ui.painter());
 }
 
-/// How far a layer's experts have become one.
+/// What pinning an expert does, beside chance.
+fn pin_text(name: &str, pins: &LayerPins, expert: usize) -> String {
+    let (effect, band) = (pins.effects[expert], pins.null_band);
+    let error = pins.standard_errors.get(expert).copied().unwrap_or_default();
+    let side = if effect < band[0] || effect > band[1] { "outside" } else { "inside" };
+    let p = format::significant(pins.p, 2);
+    format!(
+        "{name} on expert {expert}: loss {effect:+.4}, standard error {error:.4}; {side} of the band of equal experts (p {p})"
+    )
+}
+
+/// How far a layer's experts have become one, over the steps where they are known.
 fn consensus_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui) {
-    let strangers = 1.0 / (map.layout().most_experts().max(1) as f64).sqrt();
-    let x = |value: f64| column.min + (value.clamp(0.0, 1.0)) as f32 * column.span();
-    let marks = [(x(strangers), "1/√M".to_owned()), (x(1.0), "1".to_owned())];
+    let strangers = of_strangers(map.layout().most_experts());
+    let samples = map.run.distances.as_slice();
+    let [first, last] = [samples.first(), samples.last()].map(|sample| sample.map_or(0, |sample| sample.step));
+    if first < last {
+        let marks = [(column.min, format::count(first)), (column.max, format::count(last))];
+        title(map, head, column, "One yet? Consensus q by step", &marks, ui);
+        return history_ui(map, rows, column, strangers, ui);
+    }
     let known = map.causes.is_some();
     let step = map.causes.map_or_else(String::new, |causes| format!(", step {}", format::count(causes.step)));
-    title(map, head, column, &format!("Consensus q{step}"), if known { &marks } else { &[] }, ui);
+    let x = |value: f64| column.min + (value.clamp(0.0, 1.0)) as f32 * column.span();
+    let marks = [(x(strangers), "1/√M".to_owned()), (x(1.0), "1".to_owned())];
+    title(map, head, column, &format!("One yet? Consensus q{step}"), if known { &marks } else { &[] }, ui);
     if !known {
         return nothing(map, rows, column, "not measured", ui);
     }
-    let id = egui::Id::unique("route map consensus");
+    let mut pen = Pen::default();
     for layer in 0..rows.layers {
         let Some(value) = map.consensus(layer) else { continue };
         let band = rows.band(layer);
-        let inner =
-            Rangef::new(band.center() - (0.2 * band.span()).min(6.0), band.center() + (0.2 * band.span()).min(6.0));
-        let all = Rect::from_x_y_ranges(Rangef::new(x(strangers), x(1.0)), inner);
-        ui.painter().rect_stroke(all, 1.0, Stroke::new(1.0, grey(map.theme(), 0.3)), StrokeKind::Inside);
+        let half = (0.2 * band.span()).min(6.0);
+        let inner = Rangef::new(band.center() - half, band.center() + half);
+        pen.frame(Rect::from_x_y_ranges(Rangef::new(x(strangers), x(1.0)), inner), 1.0, grey(map.theme(), 0.3));
         let (low, high) = (x(strangers.min(value)), x(strangers.max(value)));
-        ui.painter().rect_filled(
-            Rect::from_x_y_ranges(Rangef::new(low, high.max(low + 1.5)), inner),
-            1.0,
-            map.theme().accent,
-        );
-        let about = format!(
-            "{}: consensus {value:.3}; experts with nothing in common have {strangers:.3}, equal ones 1",
-            map.layers[layer].name
-        );
-        drop(part(ui, Rect::from_x_y_ranges(column, band), id.with(layer), &about));
+        pen.rect(Rect::from_x_y_ranges(Rangef::new(low, high.max(low + 1.5)), inner), map.theme().accent);
+        let name = &map.layers[layer].name;
+        let about = || {
+            format!("{name}: consensus {value:.3}; experts with nothing in common have {strangers:.3}, equal ones 1")
+        };
+        part(ui, Rect::from_x_y_ranges(column, band), egui::Id::unique("route map consensus").with(layer), about);
     }
-    let line = [pos2(x(strangers), rows.rect.top()), pos2(x(strangers), rows.rect.bottom())];
-    ui.painter().extend(Shape::dotted_line(&line, grey(map.theme(), 0.5), 4.0, 0.8));
+    pen.dots_down(x(strangers), rows.rect.top(), rows.rect.bottom(), 4.0, 1.6, grey(map.theme(), 0.5));
+    pen.paint(ui.painter());
+}
+
+/// A column for each point in time, from strangers at the bottom of a row to equal experts at its top; paler behind the playhead.
+fn history_ui(map: &Map<'_>, rows: &Rows, column: Rangef, strangers: f64, ui: &Ui) {
+    let samples = thinned(&map.run.distances, (column.span() / 3.0) as usize);
+    let steps = (samples.last().map_or(1, |last| last.step) - samples.first().map_or(0, |first| first.step)).max(1);
+    let wide = column.span() / samples.len().max(1) as f32;
+    let left = |step: u64| {
+        let share = (step - samples.first().map_or(step, |first| first.step)) as f32 / steps as f32;
+        column.min + share * (column.span() - wide)
+    };
+    let mut pen = Pen::default();
+    for layer in 0..rows.layers {
+        let band = rows.band(layer);
+        let inner = Rangef::new(band.min + 0.14 * band.span(), band.max - 0.14 * band.span());
+        pen.rect(Rect::from_x_y_ranges(column, Rangef::new(inner.max, inner.max + 1.0)), grey(map.theme(), 0.3));
+        for sample in &samples {
+            let Some(q) = map.consensus_of(layer, sample) else { continue };
+            let share = ((q - strangers) / (1.0 - strangers)).clamp(0.0, 1.0) as f32;
+            let (x, top) = (left(sample.step), inner.max - share * inner.span());
+            let color = map.theme().accent;
+            let color = if sample.step > map.step { color.gamma_multiply(0.4) } else { color };
+            pen.rect(
+                Rect::from_min_max(pos2(x, top.min(inner.max - 0.8)), pos2(x + (wide - 0.6).max(0.8), inner.max)),
+                color,
+            );
+        }
+        let name = &map.layers[layer].name;
+        let about = || {
+            let known = samples.iter().filter_map(|sample| Some((sample.step, map.consensus_of(layer, sample)?)));
+            let known: Vec<(u64, f64)> = known.collect();
+            let at = |(step, q): &(u64, f64)| format!("{q:.3} after step {}", format::count(*step));
+            match known.as_slice() {
+                [first, .., last] => format!(
+                    "{name}: consensus {}, {}; experts with nothing in common have 1/√M = {strangers:.3}, equal ones 1",
+                    at(first),
+                    at(last)
+                ),
+                _ => format!("{name}: nothing that could come together, or not known yet"),
+            }
+        };
+        part(ui, Rect::from_x_y_ranges(column, band), egui::Id::unique("route map consensus").with(layer), about);
+    }
+    pen.paint(ui.painter());
+}
+
+/// At most `most` of them, evenly, first and last among them.
+fn thinned(samples: &[DistanceSample], most: usize) -> Vec<&DistanceSample> {
+    let (n, most) = (samples.len(), most.max(2));
+    if n <= most {
+        return samples.iter().collect();
+    }
+    (0..most).map(|i| &samples[i * (n - 1) / (most - 1)]).collect()
 }
 
 /// The sentence about dropout and routing, and the button that measures pins, with what that costs.
-pub fn words_ui(map: &Map<'_>, ui: &mut Ui) {
+pub fn words_ui(map: &Map<'_>, pin: Option<Pin>, ui: &mut Ui) {
+    let chosen = pin.and_then(|pin| Some((pin, map.pins(pin.layer)?, map.layers.get(pin.layer)?)));
+    if let Some((pin, pins, group)) = chosen.filter(|(pin, pins, _)| pin.expert < pins.effects.len()) {
+        let words = format!(
+            "Chosen: {}. The card Pin one module below puts it on each of its experts for one example.",
+            pin_text(&group.name, pins, pin.expert)
+        );
+        ui.label(words);
+    }
     if let Some(words) = map.fit.and_then(words::split) {
         ui.label(words).on_hover_text(
             "KL ≈ intercept + slope · h over the steps, h: layers in which the passes differ. What is left where none differs is \
@@ -254,4 +340,19 @@ pub fn words_ui(map: &Map<'_>, ui: &mut Ui) {
             plan.probe_rows
         ),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_points_the_first_and_the_last_stay() {
+        let samples: Vec<DistanceSample> =
+            (0..100).map(|i| DistanceSample { step: 25 * i, ..DistanceSample::default() }).collect();
+        let steps = |most| thinned(&samples, most).iter().map(|sample| sample.step).collect::<Vec<_>>();
+        assert_eq!(steps(4), [0, 825, 1650, 2475]);
+        assert_eq!(steps(100).len(), 100);
+        assert_eq!(steps(0), [0, 2475]);
+    }
 }

@@ -45,7 +45,8 @@ pub fn ui(map: &Map<'_>, ui: &mut Ui) {
         (0..map.layout().experts[line.side as usize]).map(age).collect::<Vec<_>>().join(" ")
     };
     let slope = |line: &Line| -> String {
-        let slope = map.fit.and_then(|fit| fit.found.layers.get(line.layer).copied().flatten());
+        let own = map.fit.and_then(|fit| fit.sites.get(line.site).copied().flatten());
+        let slope = own.or_else(|| map.slope(line.layer).map(|(slope, _)| slope));
         slope.map_or_else(
             || "-".to_owned(),
             |slope| format!("{} ± {}", format::significant(slope.value, 2), format::significant(2.0 * slope.se, 1)),

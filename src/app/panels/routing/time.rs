@@ -78,6 +78,14 @@ impl TimeZone {
         self.window = (width < all.width).then_some(Window { from: centre - 0.5 * width, width });
     }
 
+    /// The first and last recorded step on screen.
+    pub fn shown(&self, map: &Map<'_>) -> [u64; 2] {
+        let all = everything(map);
+        let window = self.window.unwrap_or(all);
+        let first = (window.from.max(all.from) as u64 + 1).max(map.timeline.first().max(1));
+        [first, ((window.from + window.width) as u64).clamp(first, map.timeline.last().max(first))]
+    }
+
     /// Whether a part is shown.
     pub fn is_zoomed(&self) -> bool {
         self.window.is_some()
@@ -148,7 +156,7 @@ impl TimeZone {
     /// Loss, disagreement, and the disagreement beyond what is expected of a step whose passes differ in as many layers.
     fn curves_ui(&self, map: &Map<'_>, head: Rect, scale: Scale, (level, range): (u32, [u64; 2]), ui: &Ui) {
         let painter = ui.painter().with_clip_rect(head.intersect(ui.clip_rect()));
-        let names = ["loss", "KL of the passes", "KL − expected for its h"];
+        let names = ["loss", "KL: how far the passes' answers differ", "KL less what h differing layers explain"];
         let small = FontId::proportional(10.5);
         let first = head.bottom() - Self::curves(map) as f32 * CURVE;
         for (curve, name) in names.iter().enumerate().take(Self::curves(map)) {

@@ -95,7 +95,7 @@ mod tests {
             slope: estimate(0.003, 0.0005),
             ..Disagreement::default()
         };
-        let fit = RouteFit { after: 200, until: 800, found, mean_distance: 3.0, mean_term: 0.016 };
+        let fit = RouteFit { after: 200, until: 800, found, sites: Vec::new(), mean_distance: 3.0, mean_term: 0.016 };
         let words = split(&fit).unwrap();
         assert!(
             words.starts_with(
@@ -108,6 +108,6 @@ mod tests {
             "{words}"
         );
         assert_eq!(split(&RouteFit::default()), None);
-        assert_eq!([layers(3.0), layers(2.5)], ["3", "2.5"]);
+        assert_eq!([layers(3.0), layers(2.5)], ["3", "2.50"]);
     }
 }

@@ -106,7 +106,7 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
         (
             "Time",
             seconds.unwrap_or_else(|| "not known yet".to_owned()),
-            "Expected on this machine, evaluations not counted",
+            "Expected on this machine, as busy as it is now; evaluations not counted",
         ),
         ("Device", start.device.clone(), "Device of the computation"),
     ];

@@ -182,12 +182,11 @@ impl Field<'_> {
             painter.rect_filled(place, 3.0, Color32::WHITE.gamma_multiply(0.88));
             painter.galley(place.min + vec2(3.0, 1.0), galley, Color32::BLACK);
             taken.push(place);
-            let about = mark_text(mark);
             part(
                 ui,
                 Rect::from_center_size(at, vec2(14.0, 14.0)),
                 egui::Id::unique(("plane mark", name(mark.point))),
-                &about,
+                || mark_text(mark),
             );
         }
         painter.rect_stroke(self.rect, 0.0, Stroke::new(1.0, theme.card_border), StrokeKind::Outside);
