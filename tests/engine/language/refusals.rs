@@ -55,6 +55,10 @@ fn an_added_token_without_a_row_harms_only_the_texts_that_hold_it() {
     let place = TextPlace::new("gpt2-tiny");
     let path = place.path("model").join("tokenizer.json");
     let mut tokenizer: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    for id in vocabulary.len()..32 {
+        vocabulary.insert(format!("filler{id}"), id.into());
+    }
     let pad = serde_json::json!({ "id": 32, "content": "<pad>", "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true });
     tokenizer["added_tokens"].as_array_mut().unwrap().push(pad);
