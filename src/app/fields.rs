@@ -3,7 +3,7 @@
 use crate::config::keys::{self, Key};
 
 /// Every setting and its label in the form. LoRA calls the two shared sides A and B.
-const FIELDS: [(&str, &str); 79] = [
+const FIELDS: [(&str, &str); 80] = [
     ("name", "Run name"),
     ("runs_dir", "Directory of runs"),
     ("model.path", "Model"),
@@ -67,6 +67,7 @@ const FIELDS: [(&str, &str); 79] = [
     ("train.lr_scheduler", "Schedule"),
     ("train.warmup_ratio", "Warm-up share"),
     ("train.weight_decay", "Weight decay"),
+    ("train.class_weights", "Class weights"),
     ("train.label_smoothing", "Label smoothing"),
     ("train.adam_beta1", "AdamW β₁"),
     ("train.adam_beta2", "AdamW β₂"),

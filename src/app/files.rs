@@ -25,7 +25,13 @@ pub struct Kind {
     pub endings: &'static [&'static str],
 }
 
-const TABLES: Kind = Kind { name: "Tables", endings: &["tsv", "csv", "jsonl", "ndjson", "txt"] };
+const TABLES: Kind = Kind {
+    name: "Tables",
+    endings: &[
+        "tsv", "csv", "jsonl", "ndjson", "json", "txt", "parquet", "arrow", "feather", "xlsx", "xls", "ods", "gz",
+        "zst",
+    ],
+};
 const RUN_FILES: Kind = Kind { name: "Run files", endings: &["toml"] };
 const CAPSULES: Kind = Kind { name: "Capsules", endings: &["capsule"] };
 const SCRIPTS: Kind = Kind { name: "Scripts", endings: &["sh"] };

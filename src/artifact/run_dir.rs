@@ -149,19 +149,37 @@ impl RunDir {
     }
 }
 
-/// Writes the paths of model and data in full where they lead to something; what is bundled, and the hub's models, are
-/// named, not found on a path.
+/// Writes the paths of model, data and chat template in full where they lead to something; what is bundled, and the hub's
+/// models, are named, not found on a path.
 pub(super) fn resolve_paths(config: &mut RunConfig) -> Result<()> {
-    let data = &mut config.data;
-    for path in [&mut config.model.path, &mut data.path, &mut data.train_file, &mut data.dev_file] {
-        let named = path.is_empty() || [LAB, WRITER_LAB].contains(&path.as_str());
-        if !named && Path::new(path.as_str()).exists() {
-            let full = std::path::absolute(path.as_str())
-                .map_err(|err| Error::io("resolving", Path::new(path.as_str()), err))?;
-            *path = full.display().to_string();
+    let (data, template) = (&mut config.data, &mut config.text.template);
+    for path in [&mut config.model.path, &mut data.path, &mut data.train_file, &mut data.dev_file, template] {
+        let named = path.is_empty() || [LAB, WRITER_LAB, "auto", "none", "model"].contains(&path.as_str());
+        if named {
+            continue;
+        }
+        if Path::new(path.as_str()).exists() {
+            *path = full(path)?;
+        } else if path.contains(';') || path.contains('*') {
+            // Several files, or a pattern for their names.
+            let parts = path.split(';').map(str::trim).filter(|part| !part.is_empty());
+            *path = parts.map(full_where_it_leads).collect::<Result<Vec<_>>>()?.join(";");
         }
     }
     Ok(())
+}
+
+fn full(path: &str) -> Result<String> {
+    let full = std::path::absolute(path).map_err(|err| Error::io("resolving", Path::new(path), err))?;
+    Ok(full.display().to_string())
+}
+
+/// In full where the path, or the directory of a pattern, is there.
+fn full_where_it_leads(path: &str) -> Result<String> {
+    let parent =
+        Path::new(path).parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let pattern = path.contains('*') && parent.is_some_and(Path::is_dir);
+    if pattern || Path::new(path).exists() { full(path) } else { Ok(path.to_owned()) }
 }
 
 /// Deletes the run `name` in `root` with all its files. Only a real directory directly in `root` that holds a

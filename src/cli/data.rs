@@ -1,6 +1,6 @@
 //! `adamix data`: what is in the data, before anybody trains on it.
 
-use super::preview_lines::{listed, print_lengths, print_skipped};
+use super::preview_lines::{listed, print_lengths, print_notes, print_skipped};
 use super::{Done, args, out, texts, usage};
 use crate::config::Task;
 use crate::data::preview::{DataPreview, SplitPreview};
@@ -44,6 +44,7 @@ fn print(preview: &DataPreview, rows: usize) -> Result<()> {
     out::line(&format!("{}: {:?}, decided by {:?}", preview.name, preview.problem, preview.metric).to_lowercase())?;
     if !preview.columns.names.is_empty() {
         out::line(&format!("columns: {}", preview.columns.names.join(", ")))?;
+        out::line(&format!("read as {}", preview.columns.layout))?;
     }
     for (name, split) in [("training", &preview.train), ("evaluation", &preview.dev)] {
         print_split(name, split, &preview.labels, preview.max_length, rows)?;
@@ -58,6 +59,7 @@ fn print(preview: &DataPreview, rows: usize) -> Result<()> {
         &preview.leak_examples,
     )?;
     listed("texts have more than one label", preview.conflicts, &preview.conflict_examples)?;
+    print_notes(&preview.notes)?;
     print_skipped(&preview.skipped, preview.refused)
 }
 

@@ -18,6 +18,11 @@ pub(super) fn print_skipped(rows: &[SkippedRow], refused: bool) -> Result<()> {
     listed(what, rows.len(), &first)
 }
 
+/// What the user should know.
+pub(super) fn print_notes(notes: &[String]) -> Result<()> {
+    notes.iter().try_for_each(|note| out::line(&format!("note: {note}")))
+}
+
 pub(super) fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
     if count == 0 {
         return Ok(());

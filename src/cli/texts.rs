@@ -3,7 +3,7 @@
 //! On a terminal what is learned is green and special tokens are dim; in a pipe what is learned stands between
 //! `[[` and `]]`.
 
-use super::preview_lines::{listed, print_lengths, print_skipped};
+use super::preview_lines::{listed, print_lengths, print_notes, print_skipped};
 use super::{Done, out};
 use crate::config::{RunConfig, TextFormat, Truncate, choice_name};
 use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
@@ -48,6 +48,7 @@ fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
         &preview.leak_examples,
     )?;
     listed("evaluation inputs are also inputs of training examples", preview.shared_inputs, &[])?;
+    print_notes(&preview.notes)?;
     print_skipped(&preview.skipped, preview.refused)
 }
 
@@ -57,6 +58,7 @@ fn print_split(name: &str, split: &TextSplit, preview: &TextPreview, marks: &Mar
         inputs => format!(" with {} different inputs", format::count(inputs)),
     };
     out::line(&format!("\n{} {name} examples{inputs} from {}", format::count(split.examples), split.file))?;
+    out::line(&format!("    read as {}", split.stored))?;
     if split.measured < split.examples {
         out::line(&format!("    counted on {} of them, evenly spread", format::count(split.measured)))?;
     }

@@ -7,7 +7,7 @@ use super::{RunConfig, keys};
 use crate::error::{Error, Result};
 
 /// Settings that a branch may change.
-const FREE: [&str; 27] = [
+const FREE: [&str; 28] = [
     "model.device",
     "model.threads",
     "mixture.law_at",
@@ -21,6 +21,7 @@ const FREE: [&str; 27] = [
     "train.lr_scheduler",
     "train.warmup_ratio",
     "train.weight_decay",
+    "train.class_weights",
     "train.label_smoothing",
     "train.adam_beta1",
     "train.adam_beta2",

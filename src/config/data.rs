@@ -36,15 +36,22 @@ pub enum Task {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileFormat {
-    /// By the file's ending: `.tsv`, `.csv`, `.jsonl`/`.ndjson`.
+    /// By the file's contents where they tell (Parquet, Arrow, sheets), else by its ending: `.tsv`, `.csv`,
+    /// `.jsonl`/`.ndjson`/`.json`.
     #[default]
     Auto,
     /// Tab-separated, never quoted (GLUE's way).
     Tsv,
-    /// Comma-separated, quoted.
+    /// Quoted, separated by whatever the first lines are separated by.
     Csv,
-    /// One JSON object a line.
+    /// JSON: one object a line, an array of objects, or objects over several lines.
     Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// Apache Arrow: the file format (Feather) or a stream.
+    Arrow,
+    /// The first sheet with rows of an Excel or OpenDocument workbook.
+    Sheet,
 }
 
 /// What to do with a row that cannot be used.

@@ -51,6 +51,9 @@ pub struct TrainConfig {
     pub warmup_ratio: f64,
     /// Decoupled weight decay, not on biases and norms. Paper: 0.1.
     pub weight_decay: f64,
+    /// What each class counts in the loss: empty: all the same; `balanced`: the less, the more training rows it has; or one
+    /// number for each class in order, separated by commas. A run keeps the numbers.
+    pub class_weights: String,
     /// Share of each target token's weight spread over the whole vocabulary (language models). Paper: 0.1 for GPT-2.
     pub label_smoothing: f64,
     /// AdamW's β₁.
@@ -82,6 +85,7 @@ impl Default for TrainConfig {
             lr_scheduler: Schedule::Linear,
             warmup_ratio: 0.06,
             weight_decay: 0.1,
+            class_weights: String::new(),
             label_smoothing: 0.0,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
@@ -94,7 +98,17 @@ impl Default for TrainConfig {
     }
 }
 
+/// [`TrainConfig::class_weights`] by the shares of the classes.
+pub const BALANCED: &str = "balanced";
+
 impl TrainConfig {
+    /// One number for each class; nothing where all count the same, or where `balanced` is still to be counted.
+    pub fn class_weights(&self) -> Option<Vec<f64>> {
+        let text = self.class_weights.trim();
+        let numbers = || text.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<f64>>>();
+        if text.is_empty() || text == BALANCED { None } else { numbers() }
+    }
+
     pub(super) fn problems(&self, found: &mut Vec<String>) {
         require(found, self.max_steps > 0 || self.num_train_epochs.is_finite() && self.num_train_epochs > 0.0, || {
             format!("num_train_epochs is {}; choose a number above 0, or set max_steps", self.num_train_epochs)
@@ -109,6 +123,14 @@ impl TrainConfig {
         within(found, "warmup_ratio", self.warmup_ratio, 0.0..=1.0, "choose 0 to 1 (the paper uses 0.06)");
         within(found, "weight_decay", self.weight_decay, 0.0..=1.0, "choose 0 to 1 (the paper uses 0.1)");
         let advice = "choose at least 0 and below 1 (the paper uses 0.1)";
+        let named = ["", BALANCED].contains(&self.class_weights.trim());
+        let usable = self.class_weights().is_some_and(|list| list.iter().all(|w| w.is_finite() && *w > 0.0));
+        require(found, named || usable, || {
+            format!(
+                "class_weights is {:?}; leave it empty, write balanced, or one number above 0 for each class, separated by commas",
+                self.class_weights
+            )
+        });
         within(found, "label_smoothing", self.label_smoothing, 0.0..1.0, advice);
         require(found, (0.0..1.0).contains(&self.adam_beta1) && (0.0..1.0).contains(&self.adam_beta2), || {
             format!(

@@ -1,7 +1,7 @@
 //! A look at a table before any column is chosen, through the reader that training uses: how it is laid out, what is in
 //! its columns, which of them are likely the text and the label.
 
-use super::Table;
+use super::{Table, file_sets};
 use crate::config::{FileFormat, Problem};
 use crate::error::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct Columns {
     pub delimiter: Option<char>,
     /// How its characters are stored, in words.
     pub encoding: String,
+    /// How the file is laid out and stored, in words.
+    pub layout: String,
     /// Whether the first line names the columns.
     pub header: bool,
     /// Rows looked at.
@@ -107,9 +109,12 @@ impl ColumnFacts {
 
 /// Looks at a file. Without `header` the first line decides whether it names the columns.
 pub fn columns(path: &Path, format: FileFormat, header: Option<bool>) -> Result<Columns> {
+    let path = &file_sets::first(path)?;
     let open = |header| Table::open(path, format, header).context("the file cannot be looked at");
     let table = open(header.unwrap_or(true))?;
-    let named = table.format == FileFormat::Jsonl || is_header(&table.columns) || has_usual_name(&table.columns);
+    let named = !matches!(table.format, FileFormat::Csv | FileFormat::Tsv | FileFormat::Sheet)
+        || is_header(&table.columns)
+        || has_usual_name(&table.columns);
     if header.is_none() && !named {
         return look(&open(false)?, false);
     }
@@ -131,7 +136,8 @@ fn look(table: &Table, header: bool) -> Result<Columns> {
         file: table.name.clone(),
         format: table.format,
         delimiter: table.delimiter(),
-        encoding: table.encoding.to_owned(),
+        encoding: table.encoding.clone(),
+        layout: table.describe(),
         header,
         looked_at,
         names: table.columns.clone(),

@@ -27,8 +27,14 @@ pub(super) fn hold_out<T>(items: Vec<T>, strata: BTreeMap<u32, Vec<Vec<usize>>>,
         let count: usize = groups.iter().map(Vec::len).sum();
         let wanted = ((count as f64 * fraction).round() as usize).clamp(1, count);
         SeedStream::new(0).stream(Purpose::Sampling, u64::from(class)).shuffle(&mut groups);
+        // A group that is many times too large would leave too little to learn from.
+        let fits = |group: &&Vec<usize>| group.len() <= 2 * wanted.max(1);
+        let mut chosen: Vec<&Vec<usize>> = groups.iter().skip(1).filter(fits).collect();
+        if chosen.is_empty() && groups.len() > 1 {
+            chosen.extend(groups.iter().min_by_key(|group| group.len()));
+        }
         let mut taken = 0;
-        for group in groups.iter().skip(1) {
+        for group in chosen {
             if taken < wanted {
                 taken += group.len();
                 group.iter().for_each(|&index| held[index] = true);

@@ -20,13 +20,20 @@
 
 pub mod batch;
 pub mod columns;
+mod exclusion;
+mod file_sets;
+mod files;
 pub mod gguf;
 mod hold_out;
+mod json;
 pub mod lab;
+mod lines;
+mod notes;
 pub mod order;
 pub mod preview;
 pub mod references;
 mod rows;
+mod split_json;
 mod table;
 pub mod tasks;
 pub mod text;
@@ -40,10 +47,11 @@ pub use tokenizer::{Encoded, TextTokenizer};
 
 use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 use crate::error::{Context as _, Error, Result};
+use notes::Notes;
 use rows::{RawRow, Refusals};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is to be predicted for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +183,8 @@ pub struct TaskData {
     pub metric: Metric,
     /// Rows left out because they could not be used.
     pub skipped: Vec<SkippedRow>,
+    /// What the user should know although nothing was refused, one line each.
+    pub notes: Vec<String>,
 }
 
 /// Rows of both splits before they are encoded.
@@ -184,6 +194,7 @@ pub(crate) struct TaskRows {
     pub dev: Vec<Row>,
     pub labels: Vec<String>,
     pub skipped: Vec<SkippedRow>,
+    pub notes: Notes,
     /// Files of the splits; the same twice where the evaluation rows were held out.
     pub files: [String; 2],
 }
@@ -199,11 +210,13 @@ pub fn load(config: &DataConfig, tokenizer: &TextTokenizer) -> Result<TaskData> 
         problem: tasks::problem(config),
         metric: tasks::metric(config),
         skipped: task.skipped,
+        notes: task.notes.words(),
     })
 }
 
-/// One split as it stands in its file.
+/// One split as it stands in its files.
 struct RawSplit {
+    /// The files in a few words.
     file: String,
     rows: Vec<RawRow>,
 }
@@ -216,7 +229,7 @@ fn splits(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
     if config.task == Task::Text {
         return Err(Error::config("task text is for models that write; a classifier needs a task with labels"));
     }
-    let mut refusals = Refusals { mode, skipped: Vec::new() };
+    let mut refusals = Refusals::new(mode);
     let (train, dev) = sources(config, &mut refusals)?;
     let problem = tasks::problem(config);
     let labels = match tasks::spec(config.task) {
@@ -227,10 +240,10 @@ fn splits(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
         None => rows::derive_labels(&train.rows, &train.file)?,
     };
     let train_file = train.file.clone();
-    let mut train = rows::resolve(train.rows, &train_file, problem, &labels, &mut refusals)?;
+    let mut train = rows::resolve(train.rows, problem, &labels, &mut refusals)?;
     rows::require_two_classes(&train, &labels, &train_file, false)?;
     let (mut dev, dev_file) = match dev {
-        Some(dev) => (rows::resolve(dev.rows, &dev.file, problem, &labels, &mut refusals)?, dev.file),
+        Some(dev) => (rows::resolve(dev.rows, problem, &labels, &mut refusals)?, dev.file),
         None => {
             let (kept, held) = rows::hold_out(train, config.dev_fraction).with_context(|| train_file.clone())?;
             train = kept;
@@ -241,7 +254,26 @@ fn splits(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
     limit(&mut train, config.max_train_rows);
     limit(&mut dev, config.max_eval_rows);
     rows::require_two_classes(&train, &labels, &train_file, config.max_train_rows > 0)?;
-    Ok(TaskRows { train, dev, labels, skipped: refusals.skipped, files: [train_file, dev_file] })
+    note_classes(&train, &labels, &train_file, &mut refusals.notes);
+    let Refusals { skipped, notes, .. } = refusals;
+    Ok(TaskRows { train, dev, labels, skipped, notes, files: [train_file, dev_file] })
+}
+
+/// Notes classes that hardly can be learned.
+fn note_classes(train: &[Row], labels: &[String], file: &str, notes: &mut Notes) {
+    let mut counts = vec![0usize; labels.len()];
+    for class in train.iter().filter_map(|row| row.target.class()) {
+        if let Some(count) = counts.get_mut(class as usize) {
+            *count += 1;
+        }
+    }
+    for (label, count) in labels.iter().zip(counts).filter(|_| train.len() >= 20) {
+        match count {
+            0 => notes.file(file, &format!("no training row has the label {label:?}, which cannot be learned so")),
+            1 => notes.file(file, &format!("only one training row has the label {label:?}; perhaps it is a mistake")),
+            _ => {}
+        }
+    }
 }
 
 /// The rows of the training and, where there is one, of the evaluation file.
@@ -255,11 +287,19 @@ fn sources(config: &DataConfig, refusals: &mut Refusals) -> Result<(RawSplit, Op
         };
         return Ok((read("lab/train.tsv", lab::TRAIN_TSV)?, Some(read("lab/dev.tsv", lab::DEV_TSV)?)));
     }
-    let (train, dev) = tasks::files(config)?;
-    let mut read = |path: &Path| -> Result<RawSplit> {
-        let plan = tasks::columns(config, path)?;
-        let table = Table::open(path, plan.format, plan.header)?;
-        Ok(RawSplit { file: table.name.clone(), rows: rows::raw(&table, &plan, refusals)? })
+    let files = tasks::files(config)?;
+    let mut read = |paths: &[PathBuf]| -> Result<RawSplit> {
+        let (mut rows, mut names) = (Vec::new(), Vec::new());
+        for path in paths {
+            let plan = tasks::columns(config, path)?;
+            let table = Table::open(path, plan.format, plan.header)?;
+            rows.extend(rows::raw(&table, &plan, refusals)?);
+            if table.is_guessed() {
+                refusals.notes.file(&table.name, &format!("read as {}", table.describe()));
+            }
+            names.push(table.name);
+        }
+        Ok(RawSplit { file: file_sets::words(&names), rows })
     };
-    Ok((read(&train)?, dev.map(|path| read(&path)).transpose()?))
+    Ok((read(&files.train)?, files.dev.map(|paths| read(&paths)).transpose()?))
 }

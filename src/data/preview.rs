@@ -4,7 +4,7 @@
 pub use super::columns::{ColumnFacts, Columns, columns};
 use super::{Row, SkippedRow, Target, TextTokenizer, tasks};
 use crate::config::{BadRows, DataConfig, Metric, Problem, Task};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,6 +52,8 @@ pub struct DataPreview {
     pub skipped: Vec<SkippedRow>,
     /// Whether training would stop at the first of them.
     pub refused: bool,
+    /// What the user should know although nothing is refused, one line each.
+    pub notes: Vec<String>,
 }
 
 /// One split.
@@ -129,9 +131,10 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
     let found = match config.task {
         Task::Lab => Columns::default(),
         _ => {
-            let (train, _) = tasks::files(config)?;
-            let plan = tasks::columns(config, &train)?;
-            columns(&train, plan.format, Some(plan.header))?
+            let files = tasks::files(config)?;
+            let train = files.train.first().ok_or_else(|| Error::config("no training file chosen; give train_file"))?;
+            let plan = tasks::columns(config, train)?;
+            columns(train, plan.format, Some(plan.header))?
         }
     };
     let [train_file, dev_file] = task.files;
@@ -146,6 +149,7 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
         held_out: config.task == Task::Custom && config.dev_file.is_empty(),
         max_length: config.max_length,
         refused: config.bad_rows == BadRows::Refuse && !task.skipped.is_empty(),
+        notes: task.notes.words(),
         skipped: task.skipped,
         ..DataPreview::default()
     };

@@ -1,6 +1,7 @@
 //! Generated texts and their references, as the scorers of the E2E and WebNLG challenges lay them out.
 
-use super::table::{BOM, decoded, utf8};
+use super::files::encoding::decoded;
+use super::lines::{BOM, utf8};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 

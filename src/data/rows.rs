@@ -1,13 +1,16 @@
 //! From the cells of a table to rows with targets.
 
+use super::exclusion;
 use super::hold_out::{self, groups};
-use super::table::list;
+use super::lines::list;
+use super::notes::Notes;
 use super::tasks::ColumnPlan;
 use super::{Row, SkippedRow, Table, Target};
 use crate::config::{BadRows, Problem};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// More classes than this are taken for a wrong column.
 const MOST_CLASSES: usize = 1000;
@@ -15,6 +18,7 @@ const MOST_CLASSES: usize = 1000;
 /// A row whose label is still text.
 #[derive(Clone, Debug)]
 pub(super) struct RawRow {
+    pub file: Arc<str>,
     pub line: usize,
     pub text: String,
     pub pair: Option<String>,
@@ -26,9 +30,15 @@ pub(super) struct RawRow {
 pub(super) struct Refusals {
     pub mode: BadRows,
     pub skipped: Vec<SkippedRow>,
+    /// What is used, with a word to the user.
+    pub notes: Notes,
 }
 
 impl Refusals {
+    pub(super) fn new(mode: BadRows) -> Self {
+        Self { mode, skipped: Vec::new(), notes: Notes::default() }
+    }
+
     /// Notes a bad row, or is the error it causes.
     pub(super) fn bad(&mut self, file: &str, line: usize, reason: String) -> Result<()> {
         match self.mode {
@@ -70,16 +80,31 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
     if !plan.pair.is_empty() {
         wanted.push(find(table, &plan.pair)?);
     }
+    for (index, column) in table.columns.iter().enumerate() {
+        if exclusion::is_known(column) && !wanted.contains(&index) {
+            refusals.notes.file(
+                &table.name,
+                &format!("the column {column:?} is not used: every row is learned, and counts alike; leave out what must not be learned"),
+            );
+        }
+    }
+    let file: Arc<str> = table.name.as_str().into();
     let mut rows = Vec::new();
     table.visit(&wanted, |line, cells| {
         let reason = match cells {
             Err(reason) => reason,
-            Ok(cells) => match usable(&cells) {
-                Some(reason) => reason.to_owned(),
+            Ok(cells) => match usable(&cells, plan.classes.as_deref()) {
+                Some(reason) => reason,
                 None => {
                     let mut cells = cells.into_iter().map(std::borrow::Cow::into_owned);
                     let (text, label) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
-                    rows.push(RawRow { line, text, pair: cells.next(), label: label.trim().to_owned() });
+                    rows.push(RawRow {
+                        file: Arc::clone(&file),
+                        line,
+                        text,
+                        pair: cells.next(),
+                        label: label.trim().to_owned(),
+                    });
                     return Ok(ControlFlow::Continue(()));
                 }
             },
@@ -93,11 +118,26 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
 }
 
 /// Why the cells text, label and perhaps second text cannot be a row.
-fn usable(cells: &[impl AsRef<str>]) -> Option<&'static str> {
-    let empty = |index: usize| cells.get(index).is_some_and(|cell| cell.as_ref().trim().is_empty());
+fn usable(cells: &[impl AsRef<str>], classes: Option<&[String]>) -> Option<String> {
+    let cell = |index: usize| cells.get(index).map(|cell| cell.as_ref().trim());
     let problems = [(0, "the text is empty"), (2, "the second text is empty"), (1, "the label is empty")];
-    problems.into_iter().find(|(index, _)| empty(*index)).map(|(_, problem)| problem)
+    let empty = problems.into_iter().find(|(index, _)| cell(*index).is_some_and(str::is_empty));
+    if let Some((_, problem)) = empty {
+        return Some(problem.to_owned());
+    }
+    let label = cell(1)?;
+    // What is no number has a message of its own, and so has what is none of the classes.
+    let missing = MISSING.contains(&label) && classes.is_some_and(<[String]>::is_empty);
+    missing.then(|| {
+        format!(
+            "the label is {label:?}, which is how programs write a missing one; where it is a class of yours, name all classes in data.labels"
+        )
+    })
 }
+
+/// What pandas, R, Excel, SQL and trainers write where there is no label.
+const MISSING: [&str; 13] =
+    ["NaN", "nan", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "None", "null", "NULL", "NaT", "-100"];
 
 /// Class names in order: whole numbers by value, else by name.
 pub(super) fn derive_labels(rows: &[RawRow], file: &str) -> Result<Vec<String>> {
@@ -120,7 +160,6 @@ pub(super) fn derive_labels(rows: &[RawRow], file: &str) -> Result<Vec<String>> 
 /// Turns labels into targets. A class is found by its name, or by its number where no name is a number.
 pub(super) fn resolve(
     rows: Vec<RawRow>,
-    file: &str,
     problem: Problem,
     labels: &[String],
     refusals: &mut Refusals,
@@ -131,7 +170,8 @@ pub(super) fn resolve(
     }
     known.extend(labels.iter().enumerate().map(|(index, label)| (label.clone(), index as u32)));
     let mut found = Vec::with_capacity(rows.len());
-    for RawRow { line, text, pair, label } in rows {
+    let first = rows.first().map_or_else(|| Arc::from(""), |row| Arc::clone(&row.file));
+    for RawRow { file, line, text, pair, label } in rows {
         let target = match problem {
             Problem::Classification => known
                 .get(&label)
@@ -145,12 +185,12 @@ pub(super) fn resolve(
         };
         match target {
             Ok(target) => found.push(Row { text, pair, target }),
-            Err(reason) => refusals.bad(file, line, reason)?,
+            Err(reason) => refusals.bad(&file, line, reason)?,
         }
     }
     if found.is_empty() {
         return Err(Error::data(format!(
-            "no row has a usable label; the last one skipped: {}: {file}",
+            "no row has a usable label; the last one skipped: {}: {first}",
             refusals.skipped.last().map_or("none", |row| row.reason.as_str())
         )));
     }

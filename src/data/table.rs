@@ -1,13 +1,24 @@
-//! Files cut into cells: TSV (never quoted), CSV (quoted) and JSON lines. Each record comes with its line number, or
-//! with the reason why it cannot be read.
+//! Files cut into cells: TSV (never quoted), separated and quoted text, JSON in lines or arrays, and the rows of binary
+//! formats. Each record comes with its line number (its row number, of a binary format), or with the reason why it cannot be
+//! read.
 
+use super::files::encoding::GUESSED;
+use super::files::unpack::unpacked_name;
+use super::files::{self, Contents, Records};
+use super::json::{self, JsonLayout, NoObject};
+use super::lines::{BOM, lines, list, sniff_delimiter, utf8};
 use crate::config::FileFormat;
 use crate::error::{Error, Result};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// A file in memory, its layout settled and its columns found.
+/// Records whose keys are the columns of JSON: not every object has every key.
+const LOOKED_AT: usize = 100;
+
+/// A file whose layout is settled and whose columns are found.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// The file's path, for messages.
@@ -16,44 +27,105 @@ pub struct Table {
     pub format: FileFormat,
     delimiter: u8,
     header: bool,
-    /// How its characters are stored, in words.
-    pub encoding: &'static str,
-    /// Names of the columns in order; `0`, `1`, ... without a header; the keys of the first object for JSON lines.
+    /// How it is stored, in words: the encoding of its characters, what it is packed with.
+    pub encoding: String,
+    /// Names of the columns in order; `0`, `1`, ... without a header; the keys of the first objects for JSON.
     pub columns: Vec<String>,
-    bytes: Cow<'static, [u8]>,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Text(Cow<'static, [u8]>),
+    Json(Cow<'static, [u8]>, JsonLayout),
+    Records(Records),
 }
 
 /// The argument of the visitor of [`Table::visit`]: the wanted cells in order, or why the record cannot be read.
 pub type Cells<'a> = std::result::Result<Vec<Cow<'a, str>>, String>;
 
-pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
-
 impl Table {
-    /// Reads a file. `header` says whether the first line of a TSV or CSV file names the columns.
+    /// Reads a file. `header` says whether the first row names the columns (not of JSON, Parquet and Arrow).
     pub fn open(path: &Path, format: FileFormat, header: bool) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|err| Error::io("reading the data", path, err))?;
         let name = path.display().to_string();
-        Self::from_bytes(&name, Cow::Owned(bytes), settle(path, format, &name)?, header)
+        match files::open(path, "reading the data", format, header)? {
+            Contents::Text(text, encoding) => {
+                let format = settle(&unpacked_name(path), format, &name)?;
+                Self::of_text(&name, (text, encoding), format, header)
+            }
+            Contents::Records(records) => Ok(Self {
+                name,
+                format: records.format,
+                delimiter: 0,
+                header,
+                encoding: records.stored.clone(),
+                columns: records.columns.clone(),
+                body: Body::Records(records),
+            }),
+        }
     }
 
     /// As [`Table::open`] for bytes that are already there; `name` stands for the file in messages, and `Auto` means TSV.
     pub fn from_bytes(name: &str, bytes: Cow<'static, [u8]>, format: FileFormat, header: bool) -> Result<Self> {
-        let (bytes, encoding) = decoded(name, bytes)?;
-        let mut table =
-            Self { name: name.to_owned(), format, delimiter: b'\t', header, encoding, columns: Vec::new(), bytes };
-        if table.body().trim_ascii().is_empty() {
+        let text = files::encoding::decoded(name, bytes)?;
+        Self::of_text(name, text, format, header)
+    }
+
+    /// Of text in UTF-8, and how it was stored.
+    fn of_text(
+        name: &str,
+        (text, encoding): (Cow<'static, [u8]>, String),
+        format: FileFormat,
+        header: bool,
+    ) -> Result<Self> {
+        let text = match text {
+            Cow::Owned(mut text) if text.starts_with(BOM) => Cow::Owned(text.split_off(BOM.len())),
+            Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix(BOM).unwrap_or(text)),
+            owned => owned,
+        };
+        if text.trim_ascii().is_empty() {
             return Err(Error::data(format!("the file is empty; choose a file with rows: {name}")));
         }
-        if format == FileFormat::Csv {
-            table.delimiter = sniff_delimiter(table.body());
-        }
+        let delimiter = if format == FileFormat::Csv { sniff_delimiter(&text) } else { b'\t' };
+        let body = if format == FileFormat::Jsonl {
+            // An object with a list of objects holds the rows and is none.
+            let holds = |value: &Value| {
+                value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object))
+            };
+            let layout = json::layout(&text, |object| !object.values().any(holds)).unwrap_or(JsonLayout::Lines);
+            Body::Json(text, layout)
+        } else {
+            Body::Text(text)
+        };
+        let mut table = Self { name: name.to_owned(), format, delimiter, header, encoding, columns: Vec::new(), body };
         table.columns = table.find_columns()?;
         Ok(table)
     }
 
-    /// What stands between two cells; absent for JSON lines.
+    /// What stands between two cells; absent where nothing does (JSON, binary formats).
     pub fn delimiter(&self) -> Option<char> {
-        (self.format != FileFormat::Jsonl).then_some(char::from(self.delimiter))
+        matches!(self.body, Body::Text(_)).then_some(char::from(self.delimiter))
+    }
+
+    /// How the file is laid out and stored, in words.
+    pub fn describe(&self) -> String {
+        let what = match (&self.body, self.format) {
+            (Body::Records(_), _) => return self.encoding.clone(),
+            (Body::Json(_, JsonLayout::Lines), _) => "JSON lines".to_owned(),
+            (Body::Json(..), _) => "JSON objects".to_owned(),
+            (Body::Text(_), FileFormat::Csv) => match self.delimiter {
+                b',' => "CSV".to_owned(),
+                b'\t' => "CSV separated by tabs".to_owned(),
+                other => format!("CSV separated by {:?}", char::from(other)),
+            },
+            (Body::Text(_), _) => "TSV".to_owned(),
+        };
+        format!("{what}, {}", self.encoding)
+    }
+
+    /// Whether the encoding is a guess.
+    pub(super) fn is_guessed(&self) -> bool {
+        self.encoding.contains(GUESSED)
     }
 
     /// The position of a column given by name, or by number from 0.
@@ -73,7 +145,7 @@ impl Table {
         if let Some(index) = wanted.parse::<usize>().ok().filter(|&index| index < self.columns.len()) {
             return Ok(index);
         }
-        let hint = if self.header && self.format != FileFormat::Jsonl {
+        let hint = if self.header && matches!(self.body, Body::Text(_)) {
             " (if these are not names but the first row, set data.header = false and choose columns by number)"
         } else {
             ""
@@ -92,30 +164,53 @@ impl Table {
         wanted: &[usize],
         mut visit: impl FnMut(usize, Cells<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        if self.format == FileFormat::Csv {
-            return self.visit_csv(wanted, &mut visit);
-        }
-        let json = self.format == FileFormat::Jsonl;
-        for (line, bytes) in lines(self.body()).skip(usize::from(self.header && !json)) {
-            let cells = if json {
-                json_cells(bytes, &self.columns, wanted)
-            } else {
-                let cells: Vec<&[u8]> = bytes.split(|&byte| byte == b'\t').collect();
-                cells_of(&cells, self.columns.len(), wanted)
-            };
-            if visit(line, cells)?.is_break() {
-                break;
+        match &self.body {
+            Body::Text(text) if self.format == FileFormat::Csv => self.visit_csv(text, wanted, &mut visit),
+            Body::Text(text) => {
+                for (line, bytes) in lines(text).skip(usize::from(self.header)) {
+                    let cells: Vec<&[u8]> = bytes.split(|&byte| byte == b'\t').collect();
+                    if visit(line, cells_of(&cells, self.columns.len(), wanted))?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Body::Json(text, layout) => {
+                let mut record = |line: usize, bytes: &[u8], element: bool| {
+                    let object = json_object(bytes, element);
+                    visit(line, object.and_then(|object| json_cells(object, &self.columns, wanted)))
+                };
+                match layout {
+                    JsonLayout::Lines => {
+                        for (line, bytes) in lines(text) {
+                            if record(line, bytes, false)?.is_break() {
+                                break;
+                            }
+                        }
+                    }
+                    JsonLayout::Elements(elements) => {
+                        for element in elements {
+                            if record(element.line, &text[element.bytes.clone()], true)?.is_break() {
+                                break;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Body::Records(records) => {
+                records.visit(&mut |number, row| visit(number, json_cells(row, &self.columns, wanted)))
             }
         }
-        Ok(())
     }
 
     fn visit_csv(
         &self,
+        text: &[u8],
         wanted: &[usize],
         visit: &mut dyn FnMut(usize, Cells<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let mut reader = self.csv_reader(self.header);
+        let mut reader = self.csv_reader(text, self.header);
         let mut record = csv::ByteRecord::new();
         while reader.read_byte_record(&mut record).map_err(|err| self.broken(&err.to_string()))? {
             let line = record.position().map_or(0, |position| position.line() as usize);
@@ -126,12 +221,8 @@ impl Table {
         Ok(())
     }
 
-    fn csv_reader(&self, header: bool) -> csv::Reader<&[u8]> {
-        csv::ReaderBuilder::new().has_headers(header).flexible(true).delimiter(self.delimiter).from_reader(self.body())
-    }
-
-    fn body(&self) -> &[u8] {
-        self.bytes.strip_prefix(BOM).unwrap_or(&self.bytes)
+    fn csv_reader<'a>(&self, text: &'a [u8], header: bool) -> csv::Reader<&'a [u8]> {
+        csv::ReaderBuilder::new().has_headers(header).flexible(true).delimiter(self.delimiter).from_reader(text)
     }
 
     fn broken(&self, reason: &str) -> Error {
@@ -140,19 +231,26 @@ impl Table {
 
     fn find_columns(&self) -> Result<Vec<String>> {
         let in_line = |line: usize, reason: String| Error::data(format!("line {line}: {reason}: {}", self.name));
-        if self.format == FileFormat::Jsonl {
-            let (line, bytes) = lines(self.body()).next().ok_or_else(|| self.broken("no row"))?;
-            let object = json_object(bytes).map_err(|reason| in_line(line, reason))?;
-            return Ok(object.keys().cloned().collect());
-        }
         let owned = |cell: &[u8]| utf8(cell).map(Cow::into_owned).map_err(|reason| in_line(1, reason));
-        let cells = if self.format == FileFormat::Csv {
-            let mut record = csv::ByteRecord::new();
-            self.csv_reader(false).read_byte_record(&mut record).map_err(|err| self.broken(&err.to_string()))?;
-            record.iter().map(owned).collect::<Result<Vec<String>>>()?
-        } else {
-            let first = lines(self.body()).next().map(|(_, bytes)| bytes).unwrap_or_default();
-            first.split(|&byte| byte == b'\t').map(owned).collect::<Result<Vec<String>>>()?
+        let cells = match &self.body {
+            Body::Records(records) => return Ok(records.columns.clone()),
+            Body::Json(text, JsonLayout::Lines) => {
+                return self.keys(lines(text).map(|(line, bytes)| (line, json_object(bytes, false))));
+            }
+            Body::Json(text, JsonLayout::Elements(elements)) => {
+                let parsed = |bytes| json_object(bytes, true);
+                return self.keys(elements.iter().map(|one| (one.line, parsed(&text[one.bytes.clone()]))));
+            }
+            Body::Text(text) if self.format == FileFormat::Csv => {
+                let mut record = csv::ByteRecord::new();
+                let mut reader = self.csv_reader(text, false);
+                reader.read_byte_record(&mut record).map_err(|err| self.broken(&err.to_string()))?;
+                record.iter().map(owned).collect::<Result<Vec<String>>>()?
+            }
+            Body::Text(text) => {
+                let first = lines(text).next().map(|(_, bytes)| bytes).unwrap_or_default();
+                first.split(|&byte| byte == b'\t').map(owned).collect::<Result<Vec<String>>>()?
+            }
         };
         Ok(if self.header {
             cells.into_iter().map(|cell| cell.trim().to_owned()).collect()
@@ -161,20 +259,34 @@ impl Table {
         })
     }
 
+    /// The keys of the first objects, in the order in which they come up.
+    fn keys(
+        &self,
+        objects: impl Iterator<Item = (usize, std::result::Result<Map<String, Value>, String>)>,
+    ) -> Result<Vec<String>> {
+        let (mut names, mut seen, mut first) = (Vec::new(), BTreeSet::new(), None);
+        for (line, object) in objects.take(LOOKED_AT) {
+            match object {
+                Ok(object) => {
+                    names.extend(object.into_iter().map(|(key, _)| key).filter(|key| seen.insert(key.clone())));
+                }
+                Err(reason) => first = first.or(Some((line, reason))),
+            }
+        }
+        if names.is_empty() {
+            return Err(match first {
+                Some((line, reason)) => Error::data(format!("line {line}: {reason}: {}", self.name)),
+                None => Error::data(format!("there are no rows with columns; choose another file: {}", self.name)),
+            });
+        }
+        Ok(names)
+    }
+
     /// Whether the first line holds one of these names as a cell: how a header is told from a first row.
     pub(super) fn first_line_names(path: &Path, format: FileFormat, names: &[&str]) -> Result<bool> {
         let table = Self::open(path, format, true)?;
         Ok(table.columns.iter().any(|column| names.contains(&column.as_str())))
     }
-}
-
-/// A few names for a message, shortened.
-pub(super) fn list(names: &[String], most: usize) -> String {
-    let mut text = names.iter().take(most).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    if names.len() > most {
-        text.push_str(&format!(" and {} more", names.len() - most));
-    }
-    text
 }
 
 /// The layout from the file's ending, where it is not given.
@@ -185,80 +297,12 @@ fn settle(path: &Path, format: FileFormat, name: &str) -> Result<FileFormat> {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     match ending.as_str() {
         "tsv" | "tab" | "txt" => Ok(FileFormat::Tsv),
-        "csv" => Ok(FileFormat::Csv),
+        "csv" | "psv" | "ssv" => Ok(FileFormat::Csv),
         "jsonl" | "ndjson" | "json" => Ok(FileFormat::Jsonl),
         _ => Err(Error::data(format!(
-            "the ending {ending:?} does not tell how the file is laid out; set data.format to tsv, csv or jsonl: {name}"
+            "the ending {ending:?} does not tell how the file is laid out; set data.format to tsv, csv or jsonl (or save it as Parquet, Arrow or a sheet, which are known by their contents): {name}"
         ))),
     }
-}
-
-/// The bytes as UTF-8, and how they were stored. UTF-16 is told by its byte order mark. Files that are plainly no text
-/// are refused as a whole, with what they seem to be.
-pub(super) fn decoded<'a>(name: &str, bytes: Cow<'a, [u8]>) -> Result<(Cow<'a, [u8]>, &'static str)> {
-    let start = &bytes[..bytes.len().min(4096)];
-    let what = match start {
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32 text; save it as UTF-8",
-        [0xff, 0xfe, ..] => return from_utf16(name, &bytes, u16::from_le_bytes, "UTF-16 (little endian)"),
-        [0xfe, 0xff, ..] => return from_utf16(name, &bytes, u16::from_be_bytes, "UTF-16 (big endian)"),
-        [b'P', b'K', 3, 4, ..] => "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
-        [0x1f, 0x8b, ..] => "a gzip archive; unpack it first",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "a zstd archive; unpack it first",
-        [b'P', b'A', b'R', b'1', ..] => "a Parquet file; convert it to CSV or JSON lines",
-        _ if start.contains(&0) => {
-            "not UTF-8 text (it holds zero bytes: UTF-16 without a byte order mark, or a binary file); save it as UTF-8"
-        }
-        _ if start.starts_with(BOM) => return Ok((bytes, "UTF-8 with a byte order mark")),
-        _ => return Ok((bytes, "UTF-8")),
-    };
-    Err(Error::data(format!("the file is {what}: {name}")))
-}
-
-fn from_utf16<'a>(
-    name: &str,
-    bytes: &[u8],
-    unit: fn([u8; 2]) -> u16,
-    encoding: &'static str,
-) -> Result<(Cow<'a, [u8]>, &'static str)> {
-    let (pairs, rest) = bytes[2..].as_chunks::<2>();
-    let text = char::decode_utf16(pairs.iter().map(|&pair| unit(pair))).collect::<std::result::Result<String, _>>();
-    match text {
-        Ok(text) if rest.is_empty() => Ok((Cow::Owned(text.into_bytes()), encoding)),
-        _ => Err(Error::data(format!(
-            "the file begins as UTF-16 text and is broken (half a character); save it anew, as UTF-8: {name}"
-        ))),
-    }
-}
-
-/// Lines with their numbers from 1, without line ends; empty ones are left out.
-pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    bytes
-        .split(|&byte| byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .enumerate()
-        .map(|(index, line)| (index + 1, line))
-        .filter(|(_, line)| !line.trim_ascii().is_empty())
-}
-
-/// The most frequent of comma, semicolon, tab and bar in the first line, outside quotes.
-pub(super) fn sniff_delimiter(bytes: &[u8]) -> u8 {
-    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let mut quoted = false;
-    let mut counts = [(b',', 0u32), (b';', 0), (b'\t', 0), (b'|', 0)];
-    for &byte in line {
-        quoted ^= byte == b'"';
-        if let Some((_, count)) = counts.iter_mut().find(|(delimiter, _)| !quoted && *delimiter == byte) {
-            *count += 1;
-        }
-    }
-    counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |&(delimiter, _)| delimiter)
-}
-
-pub(super) fn utf8(bytes: &[u8]) -> std::result::Result<Cow<'_, str>, String> {
-    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|err| {
-        let byte = bytes.get(err.valid_up_to()).copied().unwrap_or_default();
-        format!("not UTF-8 text (byte 0x{byte:02x}; probably Latin-1 or Windows-1252): save the file as UTF-8")
-    })
 }
 
 /// The wanted ones of a record's cells.
@@ -272,24 +316,16 @@ fn cells_of<'a>(cells: &[&'a [u8]], columns: usize, wanted: &[usize]) -> Cells<'
     wanted.iter().map(|&index| utf8(cells[index])).collect()
 }
 
-fn json_object(line: &[u8]) -> std::result::Result<serde_json::Map<String, serde_json::Value>, String> {
-    let text = utf8(line)?;
-    match serde_json::from_str(&text) {
-        Ok(serde_json::Value::Object(object)) => Ok(object),
-        Ok(serde_json::Value::Array(_)) => {
-            Err("a JSON array; write one object a line, without brackets around".to_owned())
-        }
-        Ok(_) => Err("not a JSON object; write one object a line".to_owned()),
-        Err(_) if text.trim_start().starts_with('[') => {
-            Err("the file is one JSON array; write one object a line, without brackets around".to_owned())
-        }
-        Err(err) => Err(format!("broken JSON ({err}); write one object a line")),
-    }
+fn json_object(bytes: &[u8], element: bool) -> std::result::Result<Map<String, Value>, String> {
+    json::object_of(&utf8(bytes)?).map_err(|why| match why {
+        NoObject::Other if element => "not a JSON object".to_owned(),
+        NoObject::Other => "not a JSON object; write one object a line".to_owned(),
+        NoObject::Broken(err) if element => format!("broken JSON ({err}, counted from the start of the row)"),
+        NoObject::Broken(err) => format!("broken JSON ({err}); write one object a line"),
+    })
 }
 
-fn json_cells<'a>(line: &[u8], columns: &[String], wanted: &[usize]) -> Cells<'a> {
-    use serde_json::Value;
-    let mut object = json_object(line)?;
+fn json_cells(mut object: Map<String, Value>, columns: &[String], wanted: &[usize]) -> Cells<'static> {
     let cell = |&index: &usize| match object.get_mut(&columns[index]).map(Value::take) {
         Some(Value::String(text)) => Ok(Cow::Owned(text)),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Cow::Owned(value.to_string())),

@@ -1,9 +1,10 @@
 //! The known tasks: where their files, columns and labels are. Labels are in the order of Hugging Face's GLUE; files
 //! may hold their numbers or their names.
 
+use super::file_sets::FileSets;
 use crate::config::{DataConfig, FileFormat, Metric, Problem, Task};
-use crate::error::{Error, Result};
-use std::path::{Path, PathBuf};
+use crate::error::Result;
+use std::path::Path;
 
 /// What is fixed for a known task.
 #[derive(Clone, Copy, Debug)]
@@ -116,54 +117,9 @@ pub fn name(config: &DataConfig) -> String {
     }
 }
 
-/// The training file, and the evaluation file where there is one.
-pub(super) fn files(config: &DataConfig) -> Result<(PathBuf, Option<PathBuf>)> {
-    let dir = Path::new(&config.path);
-    let chosen = |name: &str| {
-        let inside = dir.join(name);
-        (!name.is_empty())
-            .then(|| if !config.path.is_empty() && inside.is_file() { inside } else { PathBuf::from(name) })
-    };
-    let (train, dev) = (chosen(&config.train_file), chosen(&config.dev_file));
-    if config.task == Task::Text && train.is_none() {
-        // The names that directories of texts have in other tools.
-        let find = |stems: &[&str], what: &str, key: &str| search(dir, stems, &TEXT_ENDINGS, what, key);
-        let train = find(&["train", "trainset"], "training", "train_file")?;
-        let dev = dev.or_else(|| find(&["valid", "validation", "dev", "devset", "val"], "evaluation", "dev_file").ok());
-        return Ok((train, dev));
-    }
-    let Some(spec) = spec(config.task) else {
-        let train = train.ok_or_else(|| Error::config("no training file chosen; give train_file"))?;
-        return Ok((train, dev));
-    };
-    let train = match train {
-        Some(path) => path,
-        None => search(dir, &["train", "train_subset"], &ENDINGS, "training", "train_file")?,
-    };
-    let beside = if config.path.is_empty() { train.parent().unwrap_or(dir) } else { dir };
-    let dev = match dev {
-        Some(path) => path,
-        None => search(beside, spec.dev_stems, &ENDINGS, "evaluation", "dev_file")?,
-    };
-    Ok((train, Some(dev)))
-}
-
-const ENDINGS: [&str; 3] = ["tsv", "csv", "jsonl"];
-const TEXT_ENDINGS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "txt"];
-
-/// The first of `stems` that exists with one of these endings.
-fn search(dir: &Path, stems: &[&str], endings: &[&str], what: &str, key: &str) -> Result<PathBuf> {
-    let names = || stems.iter().flat_map(|stem| endings.iter().map(move |ending| format!("{stem}.{ending}")));
-    names().map(|name| dir.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-        let missing = if dir.is_dir() { "" } else { " (there is no such directory)" };
-        let (last, others) = endings.split_last().unwrap_or((&"", &[]));
-        Error::data(format!(
-            "no {what} file found{missing}; looked for {}.{} and .{last}, or give {key}: {}",
-            stems.join(", "),
-            others.join(", ."),
-            dir.display()
-        ))
-    })
+/// The training files, and the evaluation files where there are such.
+pub(super) fn files(config: &DataConfig) -> Result<FileSets> {
+    FileSets::of(config, spec(config.task).map(|spec| spec.dev_stems))
 }
 
 /// How the columns of one file are found.
@@ -174,6 +130,8 @@ pub(super) struct ColumnPlan {
     pub text: Vec<String>,
     pub pair: Vec<String>,
     pub label: Vec<String>,
+    /// Names of the classes that the settings or the task give; nothing for numbers.
+    pub classes: Option<Vec<String>>,
 }
 
 /// The columns of `file` for this run; a known task's file may also come without its header.
@@ -187,6 +145,7 @@ pub(super) fn columns(config: &DataConfig, file: &Path) -> Result<ColumnPlan> {
             text: one(&config.text_column),
             pair: one(&config.text_pair_column),
             label: one(&config.label_column),
+            classes: (config.problem == Problem::Classification).then(|| config.labels.clone()),
         });
     };
     let mut plan = ColumnPlan {
@@ -195,6 +154,7 @@ pub(super) fn columns(config: &DataConfig, file: &Path) -> Result<ColumnPlan> {
         text: owned(spec.text),
         pair: owned(spec.pair),
         label: owned(spec.label),
+        classes: (!spec.labels.is_empty()).then(|| owned(spec.labels)),
     };
     if let Some((text, label)) = spec.headerless
         && !super::Table::first_line_names(file, config.format, spec.text)?

@@ -94,6 +94,12 @@ impl TextTokenizer {
         self.inner.get_vocab(true).into_values().max().unwrap_or(0)
     }
 
+    /// The largest id of the vocabulary without the tokens that were added to it: texts hold those only where they are
+    /// written out, and a model may have no row for them.
+    pub fn max_word_id(&self) -> u32 {
+        self.inner.get_vocab(false).into_values().max().unwrap_or(0)
+    }
+
     /// The id of a token such as `[MASK]`.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -14,8 +14,37 @@ pub(super) fn read(path: &Path) -> Result<(Tokenizer, TruncationDirection)> {
     let config = json_file(&dir.join("tokenizer_config.json"))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let json = match name.as_str() {
-        "vocab.txt" => wordpiece(&text(&file)?, &config).with_context(|| file.display().to_string())?,
+        "vocab.txt" => {
+            plain_class(
+                &config,
+                &dir,
+                &[
+                    "BertTokenizer",
+                    "BertTokenizerFast",
+                    "DistilBertTokenizer",
+                    "DistilBertTokenizerFast",
+                    "ElectraTokenizer",
+                    "ElectraTokenizerFast",
+                    "MobileBertTokenizer",
+                    "ConvBertTokenizer",
+                ],
+            )?;
+            wordpiece(&text(&file)?, &config).with_context(|| file.display().to_string())?
+        }
         "vocab.json" => {
+            plain_class(
+                &config,
+                &dir,
+                &[
+                    "RobertaTokenizer",
+                    "RobertaTokenizerFast",
+                    "GPT2Tokenizer",
+                    "GPT2TokenizerFast",
+                    "BartTokenizer",
+                    "BartTokenizerFast",
+                    "LongformerTokenizer",
+                ],
+            )?;
             let merges = text(&dir.join("merges.txt"))?;
             byte_level_bpe(&text(&file)?, &merges, &config).with_context(|| file.display().to_string())?
         }
@@ -39,11 +68,41 @@ fn choose(dir: &Path) -> Result<PathBuf> {
         .or_else(|| file("vocab.txt"))
         .or_else(|| file("vocab.json").filter(|_| dir.join("merges.txt").is_file()))
         .ok_or_else(|| {
+            let pieces = ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+            if let Some(name) = pieces.into_iter().find(|name| dir.join(name).is_file()) {
+                return Error::format(format!(
+                    "only {name} is there, which is SentencePiece's and is not read here; make tokenizer.json of it: python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('{0}').save_pretrained('{0}')\": {0}",
+                    dir.display()
+                ));
+            }
             Error::format(format!(
                 "no tokenizer found; put tokenizer.json (or vocab.txt, or vocab.json with merges.txt) beside the model: {}",
                 dir.display()
             ))
         })
+}
+
+/// Refuses vocabulary files of a tokenizer that does more than these files say, such as cutting Japanese into words first:
+/// the tokens would be others than the model was made with, and nobody would see it.
+fn plain_class(config: &Value, dir: &Path, known: &[&str]) -> Result<()> {
+    let class = config.get("tokenizer_class").and_then(Value::as_str);
+    // The word pieces of Japanese BERT say it in another way too.
+    let more = ["word_tokenizer_type", "subword_tokenizer_type"]
+        .into_iter()
+        .find_map(|key| config.get(key).and_then(Value::as_str).filter(|kind| !["basic", "wordpiece"].contains(kind)));
+    match (class, more) {
+        (Some(class), _) if !known.contains(&class) && class != "PreTrainedTokenizerFast" => {
+            Err(Error::format(format!(
+                "the tokenizer is a {class}, which these vocabulary files alone do not make; put its tokenizer.json beside the model: {}",
+                dir.display()
+            )))
+        }
+        (_, Some(kind)) => Err(Error::format(format!(
+            "the tokenizer cuts words with {kind:?}, which is not known here; put a tokenizer.json beside the model: {}",
+            dir.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn text(path: &Path) -> Result<String> {

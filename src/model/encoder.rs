@@ -243,9 +243,8 @@ impl Encoder {
     }
 
     fn ids(&self, batch: &Batch, passes: usize) -> Result<Ids> {
-        let offset = self.spec.position_offset as u32;
         let positions: Vec<u32> =
-            batch.offsets.windows(2).flat_map(|w| (0..(w[1] - w[0]) as u32).map(move |i| i + offset)).collect();
+            batch.offsets.windows(2).flat_map(|w| positions(&self.spec, &batch.ids[w[0]..w[1]])).collect();
         let segments = match self.spec.family {
             Family::Bert => batch.type_ids.clone(),
             Family::Roberta => vec![0; batch.ids.len()],
@@ -267,6 +266,24 @@ impl Encoder {
             None => Ok(()),
         }
     }
+}
+
+/// The positions of a text's tokens. RoBERTa counts only tokens that are not its padding id, which stands at a position of its
+/// own: a text may hold it, and some models give the id of `<s>` for it.
+fn positions(spec: &EncoderSpec, ids: &[u32]) -> Vec<u32> {
+    let offset = spec.position_offset as u32;
+    let Some(padding) = offset.checked_sub(1).filter(|_| spec.family == Family::Roberta) else {
+        return (offset..).take(ids.len()).collect();
+    };
+    let mut next = offset;
+    let position = |&id: &u32| {
+        if id == padding {
+            return padding;
+        }
+        next += 1;
+        next - 1
+    };
+    ids.iter().map(position).collect()
 }
 
 impl BaseModel for Encoder {
@@ -355,4 +372,25 @@ fn read_layer(source: Source<'_>, spec: &EncoderSpec, i: usize) -> Result<Encode
         output_norm: norm(source, &name("output.LayerNorm"), spec)?,
         act: spec.act,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_padding_id_in_a_text_does_not_count() {
+        let spec = |family: &str, pad: u32| {
+            let json = format!(
+                r#"{{"model_type":"{family}","hidden_size":8,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":16,"vocab_size":10,"max_position_embeddings":20,"pad_token_id":{pad},"type_vocab_size":1}}"#
+            );
+            EncoderSpec::from_json(&json).unwrap()
+        };
+        // transformers' create_position_ids_from_input_ids of the same ids
+        assert_eq!(positions(&spec("roberta", 1), &[0, 5, 6, 2]), [2, 3, 4, 5]);
+        assert_eq!(positions(&spec("roberta", 1), &[0, 5, 1, 1, 6, 2]), [2, 3, 1, 1, 4, 5]);
+        // The padding id is that of <s>.
+        assert_eq!(positions(&spec("roberta", 0), &[0, 5, 6, 2]), [0, 1, 2, 3]);
+        assert_eq!(positions(&spec("bert", 0), &[0, 5, 0, 2]), [0, 1, 2, 3]);
+    }
 }

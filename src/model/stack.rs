@@ -62,7 +62,7 @@ pub(super) fn check_batch(
 pub(super) fn check_ids(ids: &[u32], vocab_size: usize) -> Result<()> {
     match ids.iter().find(|&&id| id as usize >= vocab_size) {
         Some(id) => Err(Error::config(format!(
-            "token id {id} is outside the model's vocabulary of {vocab_size}; the tokenizer belongs to another model"
+            "token id {id} is outside the model's vocabulary of {vocab_size}: the text holds a token that the model has no row for, or the tokenizer belongs to another model"
         ))),
         None => Ok(()),
     }

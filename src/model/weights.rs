@@ -59,7 +59,7 @@ impl Weights {
             }
         } else if dir.join("pytorch_model.bin").is_file() {
             return Err(Error::config(format!(
-                "only pytorch_model.bin is there, a pickle; convert it to model.safetensors first: {}",
+                "only pytorch_model.bin is there, a pickle; make model.safetensors of it: python -c \"import torch, safetensors.torch as s; s.save_file({{k: v.clone() for k, v in torch.load('{0}/pytorch_model.bin', map_location='cpu', weights_only=True).items()}}, '{0}/model.safetensors')\": {0}",
                 dir.display()
             )));
         } else {

@@ -101,19 +101,32 @@ pub struct Loss {
     pub scale: f64,
 }
 
-/// The loss of one micro-batch of a classifier or regressor. A GPU computes it and is not waited for, but through CUDA
-/// where gradients flow in f16 (`format`): there the gradient is seen before it is scaled.
+/// What a classifier's loss is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassifierObjective<'a> {
+    /// 1 or 2.
+    pub passes: usize,
+    /// The terms between the passes.
+    pub mixture: &'a MixtureConfig,
+    /// What each class counts; the same where absent. `[classes]`
+    pub weights: Option<&'a [f64]>,
+    /// Steps whose gradients left the range of f16.
+    pub overflows: u32,
+}
+
+/// The loss of one micro-batch of a classifier or regressor. A GPU computes it and is not waited for, but where classes have
+/// weights, and through CUDA where gradients flow in f16 (`format`): there the gradient is seen before it is scaled.
 /// logits `[passes * n, outputs]`
 pub fn classifier_loss(
     logits: &Tensor,
     labels: &Labels,
     format: DType,
-    passes: usize,
-    mixture: &MixtureConfig,
-    overflows: u32,
+    objective: ClassifierObjective<'_>,
 ) -> Result<Loss> {
+    let ClassifierObjective { passes, mixture, weights, overflows } = objective;
     // Through CUDA a gradient in f16 is seen before it is scaled.
-    let on_device = logits.device().is_gpu() || format != DType::F16 && device::has_kernels(logits);
+    let on_device =
+        weights.is_none() && (logits.device().is_gpu() || format != DType::F16 && device::has_kernels(logits));
     let (value, outputs, scale) = match labels {
         Labels::Classes(classes) if on_device => {
             let objective = Objective { overflows, ..consistency::objective(mixture, passes, 0.0) };
@@ -130,7 +143,8 @@ pub fn classifier_loss(
         _ => {
             let (_, outputs) = logits.dims2()?;
             let values = to_f32(logits)?;
-            let HostLoss { values, gradient } = host_loss(&values, labels, outputs, passes, mixture)?;
+            let HostLoss { values, gradient } =
+                weighted_host_loss(&values, labels, outputs, (passes, mixture), weights)?;
             let scale = gradient_scale(format, &gradient) / ((OVERFLOW_BITS * overflows) as f32).exp2();
             let scaled: Vec<f32> = gradient.iter().map(|&g| g * scale).collect();
             let gradient = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
@@ -187,16 +201,27 @@ pub fn host_loss(
     passes: usize,
     mixture: &MixtureConfig,
 ) -> Result<HostLoss> {
+    weighted_host_loss(logits, labels, outputs, (passes, mixture), None)
+}
+
+/// The same, with a weight for each class in the cross-entropy; the term between the passes counts all rows the same.
+pub fn weighted_host_loss(
+    logits: &[f32],
+    labels: &Labels,
+    outputs: usize,
+    (passes, mixture): (usize, &MixtureConfig),
+    weights: Option<&[f64]>,
+) -> Result<HostLoss> {
     let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
     let (a, b) = logits.split_at(logits.len() / passes.max(1));
-    let (mut task, mut grad_a) = task_loss(a, labels, outputs)?;
+    let (mut task, mut grad_a) = task_loss(a, labels, outputs, weights)?;
     if passes < 2 {
         let values = LossValues { total: task, task, consistency: 0.0 };
         return Ok(HostLoss { values, gradient: grad_a.iter().map(|&g| g as f32).collect() });
     }
     let mut grad_b = vec![0.0; b.len()];
     if mixture.ce_both_passes {
-        let (task_b, grad) = task_loss(b, labels, outputs)?;
+        let (task_b, grad) = task_loss(b, labels, outputs, weights)?;
         task = 0.5 * (task + task_b);
         grad_a.iter_mut().for_each(|g| *g *= 0.5);
         grad_b = grad.iter().map(|g| 0.5 * g).collect();
@@ -221,8 +246,9 @@ pub struct HostLoss {
     pub gradient: Vec<f32>,
 }
 
-/// Mean cross-entropy in nats, or mean squared error, with its gradient. logits `[n * outputs]`
-pub fn task_loss(logits: &[f64], labels: &Labels, outputs: usize) -> Result<(f64, Vec<f64>)> {
+/// Mean cross-entropy in nats, each row weighted by its class as PyTorch's `CrossEntropyLoss(weight=...)` does, or mean
+/// squared error, with its gradient. logits `[n * outputs]`, weights `[outputs]`
+fn task_loss(logits: &[f64], labels: &Labels, outputs: usize, weights: Option<&[f64]>) -> Result<(f64, Vec<f64>)> {
     let n = logits.len() / outputs.max(1);
     let expect = |len: usize| {
         if len == n && n > 0 { Ok(()) } else { Err(Error::internal(format!("{len} labels for {n} rows of logits"))) }
@@ -230,19 +256,19 @@ pub fn task_loss(logits: &[f64], labels: &Labels, outputs: usize) -> Result<(f64
     match labels {
         Labels::Classes(classes) => {
             expect(classes.len())?;
+            let weight = |class: u32| weights.and_then(|list| list.get(class as usize)).copied().unwrap_or(1.0);
+            let all: f64 = classes.iter().map(|&class| weight(class)).sum();
             let mut loss = 0.0;
             let mut grad = Vec::with_capacity(logits.len());
             for (row, &class) in logits.chunks_exact(outputs).zip(classes) {
+                let share = weight(class) / all;
                 let log_p = log_softmax(row);
                 let picked = log_p
                     .get(class as usize)
                     .ok_or_else(|| Error::internal(format!("label {class} of {outputs} classes")))?;
-                loss -= picked / n as f64;
+                loss -= picked * share;
                 grad.extend(
-                    log_p
-                        .iter()
-                        .enumerate()
-                        .map(|(c, l)| (l.exp() - f64::from(u8::from(c == class as usize))) / n as f64),
+                    log_p.iter().enumerate().map(|(c, l)| (l.exp() - f64::from(u8::from(c == class as usize))) * share),
                 );
             }
             Ok((loss, grad))
@@ -323,6 +349,39 @@ mod tests {
             same(rows, &gradient, &want);
             assert!(squared_error_rows(&z, &labels[1..], passes, &mixture).is_err());
         }
+    }
+
+    #[test]
+    fn classes_count_as_their_weights_say() {
+        let (logits, classes) = (logits(3, 1), vec![0u32, 1, 2, 2, 1, 0, 1]);
+        let weights = [0.5, 2.0, 3.0];
+        let loss = |logits: &[f32]| {
+            let labels = Labels::Classes(classes.clone());
+            weighted_host_loss(logits, &labels, 3, (1, &MixtureConfig::default()), Some(&weights)).unwrap()
+        };
+        let found = loss(&logits);
+        // sum of w_y times -ln p_y, over the sum of w_y
+        let mut wanted = [0.0, 0.0];
+        for (row, &class) in logits.chunks_exact(3).zip(&classes) {
+            let sum: f64 = row.iter().map(|&z| f64::from(z).exp()).sum();
+            wanted[0] -= weights[class as usize] * (f64::from(row[class as usize]) - sum.ln());
+            wanted[1] += weights[class as usize];
+        }
+        assert!((found.values.task - wanted[0] / wanted[1]).abs() < 1e-12, "{}", found.values.task);
+        for (i, gradient) in found.gradient.iter().enumerate() {
+            let moved = |by: f32| {
+                let mut logits = logits.clone();
+                logits[i] += by;
+                loss(&logits).values.task
+            };
+            let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            assert!((slope - f64::from(*gradient)).abs() < 1e-5, "{slope} {gradient}");
+        }
+        // Equal weights change nothing but the last bits.
+        let (labels, mixture) = (Labels::Classes(classes), MixtureConfig::default());
+        let plain = host_loss(&logits, &labels, 3, 1, &mixture).unwrap().values.task;
+        let equal = weighted_host_loss(&logits, &labels, 3, (1, &mixture), Some(&[7.0; 3])).unwrap().values.task;
+        assert!((plain - equal).abs() < 1e-12);
     }
 
     #[test]

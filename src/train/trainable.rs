@@ -71,7 +71,10 @@ impl Trainable for Classifier {
     ) -> Result<(Loss, ClassifierActivations)> {
         let (logits, activations) = Self::forward(self, batch, options)?;
         let (format, passes) = (self.base.activation_dtype(), options.passes);
-        let loss = || loss::classifier_loss(&logits, &batch.labels, format, passes, &config.mixture, overflows);
+        let weights = config.train.class_weights();
+        let how =
+            loss::ClassifierObjective { passes, mixture: &config.mixture, weights: weights.as_deref(), overflows };
+        let loss = || loss::classifier_loss(&logits, &batch.labels, format, how);
         Ok((timed(Phase::Head, loss)?, kept(activations)?))
     }
 

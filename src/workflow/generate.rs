@@ -45,7 +45,7 @@ impl TextGenerator {
 
     /// A model with its tokenizer; an error where they do not fit together.
     pub fn new(model: CausalLm, codec: TextCodec, device: String) -> Result<Self> {
-        let (largest, known) = (codec.max_id() as usize, model.base.spec.vocab_size);
+        let (largest, known) = (codec.max_word_id() as usize, model.base.spec.vocab_size);
         if largest >= known {
             return Err(Error::format(format!(
                 "the tokenizer has a token {largest}, but the model knows {known}; they belong to different models"
@@ -97,8 +97,8 @@ impl TextGenerator {
         }
     }
 
-    /// The tokens of a question: by the model's own chat template, or else as `layout` (how the model was trained to be
-    /// asked) puts it, or else as a text that is continued.
+    /// The tokens of a question: with `chat` by the chat template that the model was trained with (`layout`), else by its own;
+    /// otherwise as `layout` puts it, or else as a text that is continued.
     pub fn prompt(
         &self,
         layout: Option<&TextEncoder>,
@@ -106,6 +106,9 @@ impl TextGenerator {
         question: &str,
     ) -> Result<Vec<u32>> {
         match layout {
+            Some(trained) if chat && matches!(trained.layout, Layout::Chat(_)) => {
+                trained.prompt(&conversation(system, &[], question))
+            }
             _ if chat => self.chat_prompt(system, question),
             Some(layout) if !matches!(layout.layout, Layout::Text) => {
                 let turns = vec![Turn::new(Role::User, question), Turn::new(Role::Assistant, "")];

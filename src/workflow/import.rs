@@ -6,6 +6,8 @@ use crate::artifact::import::{self, Kind};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{Method, MixtureConfig, MixtureKind, RunConfig};
 use crate::error::{Context as _, Error, Result};
+use crate::model::Network;
+use crate::tensor::{HostTensor, to_f32};
 use crate::train::ModelAndData;
 use crate::train::checkpoint::set_tensors;
 use crate::train::trainer::Trainer;
@@ -104,7 +106,8 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
     if let Some(tensor) = found.tensors.iter().find(|tensor| subject.model().params().find(&tensor.name).is_none()) {
         return Err(Error::config(format!("tensor {} has no place in this base model", tensor.name)));
     }
-    set_tensors(subject.model(), &found.tensors).context(
+    let tensors = with_bare_places(subject.model(), found)?;
+    set_tensors(subject.model(), &tensors).context(
         "the experts do not fit the base model and its labels (choose the model and the task they were trained for)",
     )?;
     config.mixture.merge_weights = merge_weights(&subject.model().site_names(), found)?;
@@ -112,6 +115,36 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
     let (dir, _lock) = RunDir::create(&config)?;
     checkpoint::write(&dir, 0, &trainer.checkpoint_data()?)?;
     Ok(dir)
+}
+
+/// The imported tensors, and zeros where a LoRA adapts only some of the places: there the model stays the base model.
+fn with_bare_places(model: &dyn Network, found: &Imported) -> Result<Vec<HostTensor>> {
+    let mut tensors = found.tensors.clone();
+    if found.mixture.kind != MixtureKind::Lora {
+        return Ok(tensors);
+    }
+    let there = |name: &str| found.tensors.iter().any(|tensor| tensor.name == name);
+    let is_bare = |name: &str| {
+        let place = name.strip_suffix(".lora_a.weight").or_else(|| name.strip_suffix(".lora_b.weight"));
+        place
+            .is_some_and(|place| !["lora_a", "lora_b"].into_iter().any(|side| there(&format!("{place}.{side}.weight"))))
+    };
+    let missing: Vec<_> = model.params().iter().filter(|param| is_bare(&param.name)).collect();
+    for param in &missing {
+        // With B zero, A does nothing; what it started from lets training go on.
+        let mut data = to_f32(&param.value)?;
+        if param.name.ends_with(".lora_b.weight") {
+            data.fill(0.0);
+        }
+        tensors.push(HostTensor::new(param.name.clone(), param.value.dims(), data)?);
+    }
+    if !missing.is_empty() {
+        log::warn!(
+            "the adapter covers only some of the places: {} others are left as the base model has them",
+            missing.len() / 2
+        );
+    }
+    Ok(tensors)
 }
 
 /// One list for each adapted module of the base model; none where all experts count the same everywhere.

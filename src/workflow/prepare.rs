@@ -2,7 +2,7 @@
 
 use crate::config::{
     DeviceChoice, DtypeChoice, LAB, Method, MixtureConfig, ModelConfig, Problem, RunConfig, Task, TextConfig,
-    WRITER_LAB,
+    TrainConfig, WRITER_LAB,
 };
 use crate::data::preview::{self, DataPreview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
@@ -39,15 +39,24 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     let source = encoder(&config.model.path)?;
     let tokenizer = tokenizer(&source)?;
     let spec = &source.spec;
-    check_fit(config, spec.max_length(), &Vocabulary { largest_id: tokenizer.max_id(), rows: spec.vocab_size })?;
+    check_fit(config, spec.max_length(), &Vocabulary { largest_id: tokenizer.max_word_id(), rows: spec.vocab_size })?;
     let task = data::load(&config.data, &tokenizer)?;
+    for split in [&task.train, &task.dev] {
+        let texts = split.rows.iter().zip(&split.encoded).map(|(row, text)| (row.text.as_str(), text.ids.as_slice()));
+        check_tokens(texts, spec.vocab_size, |id| tokenizer.tokens(&[id]).concat())?;
+    }
+    let weighted = RunConfig {
+        train: TrainConfig { class_weights: class_weights(config, &task)?, ..config.train.clone() },
+        ..config.clone()
+    };
+    let config = &weighted;
     let (model, _, mut warnings) = where_it_fits(
         &config.model,
         device::choose(&config.model),
         |chosen| model_on(config, &source, &task, chosen),
         |model| step::is_finite(config, model, &task.train.batch(&[0])),
     )?;
-    warnings.extend(scores(&config.mixture));
+    warnings.extend(scores(&config.mixture).into_iter().chain(task.notes.iter().cloned()));
     Ok(Prepared { config: config.clone(), subject: ModelAndData::Classifier(model, task), warnings })
 }
 
@@ -72,12 +81,16 @@ fn pinned(config: &RunConfig) -> RunConfig {
 fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     let source = decoder(&config.model.path)?;
     let codec = text_codec(&config.model.path)?;
-    let vocabulary = Vocabulary { largest_id: codec.max_id(), rows: source.spec.vocab_size };
+    let vocabulary = Vocabulary { largest_id: codec.max_word_id(), rows: source.spec.vocab_size };
     check_fit(config, source.spec.max_length(), &vocabulary)?;
     // Today is another day when the run goes on.
     let date = if config.text.date.trim().is_empty() { text::today() } else { config.text.date.clone() };
     let dated = TextConfig { date, ..config.text.clone() };
     let data = text::load(&config.data, &dated, &codec)?;
+    for split in [&data.train, &data.dev] {
+        let texts = split.encoded.iter().map(|text| (split.examples[text.example].answer(), text.ids.as_slice()));
+        check_tokens(texts, source.spec.vocab_size, |id| codec.token(id))?;
+    }
     let mut config = config.clone();
     if matches!(data.encoder.layout, Layout::Chat(_)) {
         config.text = dated;
@@ -89,6 +102,7 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
         |model| step::is_finite(&config, model, &data.train.batch(&[0])),
     )?;
     warnings.extend(widened(&source, &chosen).into_iter().chain(scores(&config.mixture)));
+    warnings.extend(data.notes.iter().cloned());
     for split in [&data.train, &data.dev] {
         if split.unlearned > 0 {
             warnings.push(format!(
@@ -186,7 +200,7 @@ fn config_json(path: &str) -> String {
 
 /// What the tokenizer can give and the model can take.
 struct Vocabulary {
-    /// Largest id of the tokenizer.
+    /// Largest id of the tokenizer, without added tokens.
     largest_id: u32,
     /// Rows of the model's table of word embeddings.
     rows: usize,
@@ -204,6 +218,56 @@ fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Res
         return Err(Error::format(format!(
             "the tokenizer makes token {largest_id}, but the model knows only {rows}; they do not belong together"
         )));
+    }
+    Ok(())
+}
+
+/// What each class counts, in numbers: `balanced` as the rows divided by the classes and by the rows of the class, so that
+/// the mean over the rows is 1.
+fn class_weights(config: &RunConfig, task: &TaskData) -> Result<String> {
+    let given = config.train.class_weights.trim();
+    if given.is_empty() {
+        return Ok(String::new());
+    }
+    if task.problem == Problem::Regression {
+        return Err(Error::config("class_weights are for classes, and a number is predicted here; leave them empty"));
+    }
+    let classes = task.labels.len();
+    if let Some(list) = config.train.class_weights() {
+        if list.len() != classes {
+            return Err(Error::config(format!(
+                "class_weights has {} numbers for {classes} classes ({}); give one for each, in this order",
+                list.len(),
+                task.labels.join(", ")
+            )));
+        }
+        return Ok(given.to_owned());
+    }
+    let mut counts = vec![0usize; classes];
+    for class in task.train.rows.iter().filter_map(|row| row.target.class()) {
+        if let Some(count) = counts.get_mut(class as usize) {
+            *count += 1;
+        }
+    }
+    let of = |count: usize| if count == 0 { 1.0 } else { task.train.len() as f64 / (classes * count) as f64 };
+    Ok(counts.into_iter().map(|count| of(count).to_string()).collect::<Vec<_>>().join(","))
+}
+
+/// Refuses the first text that holds a token for which the model has no row: a tokenizer may know a few more tokens than
+/// its model, which no other text needs.
+fn check_tokens<'a>(
+    texts: impl Iterator<Item = (&'a str, &'a [u32])>,
+    rows: usize,
+    name: impl Fn(u32) -> String,
+) -> Result<()> {
+    for (text, ids) in texts {
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= rows) {
+            return Err(Error::data(format!(
+                "a text holds {:?} (token {id}), for which the model has no row (it has {rows}); take it out of the text {:?}",
+                name(id),
+                text.chars().take(80).collect::<String>()
+            )));
+        }
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ fn meta(dtype: NumberFormat) -> ExportMeta {
         labels: vec!["a".to_owned(), "b".to_owned(), "c".to_owned()],
         weights: None,
         recipe: Recipe::uniform(4),
+        chat: None,
         dtype,
     }
 }

@@ -1,6 +1,7 @@
 //! Readers, tasks, tokenizers and previews, on good and on bad input.
 
 mod columns;
+mod files;
 mod tokenizers;
 
 use adamix::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
@@ -157,7 +158,7 @@ fn bad_rows_are_refused_with_file_and_line() {
     assert_says(&error(b"sentence\tlabel\n \t1\nbad\t0\n", DEV), &["line 2", "the text is empty"]);
     assert_says(&error(b"sentence\tlabel\nx\t1\nbad\t\n", DEV), &["line 3", "the label is empty"]);
     assert_says(
-        &error(b"sentence\tlabel\nx\t1\ncaf\xe9 noir\t0\n", DEV),
+        &error(b"sentence\tlabel\nd\xc3\xa9j\xc3\xa0\t1\ncaf\xe9 noir\t0\n", DEV),
         &["line 3", "not UTF-8", "0xe9", "Latin-1", "train.tsv"],
     );
     assert_says(
@@ -211,7 +212,7 @@ fn broken_json_lines() {
         (b"{\"sentence\": \"a\", \"label\": 1}\n{\"sentence\": \"b\"}\n", "no value for \"label\""),
         (b"{\"sentence\": \"a\", \"label\": 1}\n{\"sentence\": [\"b\"], \"label\": 0}\n", "list or an object"),
         (b"{\"sentence\": \"a\", \"label\": 1}\n7\n", "not a JSON object"),
-        (b"[\n{\"sentence\": \"a\", \"label\": 1}]\n", "one JSON array"),
+        (b"[\n{\"sentence\": \"a\", \"label\": 1},\n{\"sentence\": oops}]\n", "broken JSON"),
     ];
     for (bytes, says) in broken {
         let dir = files(&[("t.jsonl", bytes)]);

@@ -10,3 +10,4 @@ mod runs;
 mod samples;
 mod scores;
 mod shipping;
+mod templates;

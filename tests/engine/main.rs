@@ -43,6 +43,7 @@ mod transfer;
 mod try_it;
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 mod twins;
+mod unbalanced;
 mod ways;
 mod weights;
 

@@ -4,6 +4,7 @@ mod cli;
 mod codecs;
 mod formats;
 mod gguf;
+mod layouts;
 mod masks;
 mod preview;
 mod templates;

@@ -79,6 +79,7 @@ pub fn task(rows: usize, problem: Problem) -> TaskData {
         problem,
         metric: if classes { Metric::Accuracy } else { Metric::Pearson },
         skipped: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -4,11 +4,11 @@
 //! of the architecture and of a byte-level tokenizer are written as llama.cpp's converter does. Weights go through memory
 //! one at a time; matrices are stored in the format asked for, vectors and position tables in 32 bits.
 
-use super::ExportMeta;
 use super::base::{BaseFiles, DecoderArchitecture, MergedWeights};
 use super::gguf_adapter::{OpenGguf, base_name};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
 use super::target::ExportFormat;
+use super::{ExportMeta, chat};
 use crate::artifact::certificate::{self, Certificate, Comparison, Rerun};
 use crate::data::gguf::describe::describe;
 use crate::error::{Error, Result};
@@ -64,10 +64,11 @@ impl<'a> GgufModel<'a> {
         meta: &ExportMeta,
         store: NumberFormat,
     ) -> Result<Self> {
-        let (entries, factors) = match files {
+        let (mut entries, factors) = match files {
             BaseFiles::Dir(dir) => from_dir(dir, spec, meta, store)?,
             BaseFiles::Gguf(file) => from_gguf(file, store)?,
         };
+        chat::into_metadata(&mut entries, meta);
         let mut model = Self { merged, spec, sources: Vec::new(), plan: Vec::new(), factors, entries };
         for name in merged.names() {
             let mut shape = merged.shape(&name)?;

@@ -11,7 +11,7 @@
 use super::base::{BaseFiles, BaseKind, MergedWeights};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
 use super::target::ExportFormat;
-use super::{ExportMeta, hf_gguf};
+use super::{ExportMeta, chat, hf_gguf};
 use crate::artifact::certificate::{self, Certificate, Comparison, Rerun};
 use crate::artifact::json::{read_config, write_json};
 use crate::error::{Error, Result};
@@ -86,6 +86,7 @@ pub fn hf(
         BaseFiles::Dir(base) => carry(base, dir)?,
         BaseFiles::Gguf(file) => hf_gguf::tokenizer(file, dir)?,
     }
+    chat::into_directory(dir, &config, meta)?;
     write_weights(dir, merged, &plan)
 }
 

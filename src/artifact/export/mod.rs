@@ -18,6 +18,7 @@
 
 pub mod adapterhub;
 pub mod base;
+mod chat;
 pub mod gguf_adapter;
 pub mod gguf_model;
 pub mod hf;
@@ -57,10 +58,21 @@ pub struct ExportMeta {
     pub labels: Vec<String>,
     /// How the experts became one; ignored where all are exported.
     pub recipe: Recipe,
+    /// How a language model was taught to be asked, where that was by a chat template.
+    pub chat: Option<ChatFormat>,
     /// Which of the run's weights these are, where they are a run's.
     pub weights: Option<WeightsOf>,
     /// How the tensors are stored.
     pub dtype: NumberFormat,
+}
+
+/// How a language model was taught to be asked and to end its answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatFormat {
+    /// The chat template, in Jinja.
+    pub template: String,
+    /// The token that ends an answer, where the base model's files do not stop at it.
+    pub turn_end: Option<u32>,
 }
 
 impl ExportMeta {

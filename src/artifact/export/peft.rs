@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `adapter_config.json` | rank, alpha, where the modules sit |
 //! | `adapter_model.safetensors` | `base_model.model.<module>.lora_{A,B}.weight`, and the head's tensors |
+//! | `chat_template.jinja` | the template that a language model was trained with, where it was |
 //!
 //! The rank and alpha most modules have stand in `r` and `lora_alpha`; modules with others are in `rank_pattern` and
 //! `alpha_pattern`. The head of a classifier goes through `modules_to_save`. Load it with
@@ -12,7 +13,7 @@
 use super::modules::{LoraAdapter, ModuleLora};
 use super::source::{Expected, ExportSource, LoadedModel, certify};
 use super::target::ExportFormat;
-use super::{ExportMeta, Loaded};
+use super::{ExportMeta, Loaded, chat};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::import::peft::{CONFIG_FILE, MODEL_FILE, PREFIX, read as read_adapter};
 use crate::artifact::json::{read_config, write_json};
@@ -50,8 +51,8 @@ impl ExportFormat for Peft {
     fn is_in(&self, dir: &Path) -> bool {
         is_in(dir)
     }
-    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
-        Ok([CONFIG_FILE, MODEL_FILE].map(str::to_owned).to_vec())
+    fn file_names(&self, dir: &Path) -> Result<Vec<String>> {
+        Ok(chat::with_template(dir, &[CONFIG_FILE, MODEL_FILE]))
     }
     fn read(&self, dir: &Path) -> Result<Loaded> {
         let adapter = read_adapter(dir)?;
@@ -70,8 +71,11 @@ impl ExportFormat for PeftExperts {
         "expert_0/adapter_config.json"
     }
     fn file_names(&self, dir: &Path) -> Result<Vec<String>> {
-        let files = |expert| [CONFIG_FILE, MODEL_FILE].map(|file| format!("expert_{expert}/{file}"));
-        Ok((0..expert_dirs(dir).len()).flat_map(files).collect())
+        let files = |(expert, dir): (usize, PathBuf)| {
+            let names = chat::with_template(&dir, &[CONFIG_FILE, MODEL_FILE]).into_iter();
+            names.map(|file| format!("expert_{expert}/{file}")).collect::<Vec<_>>()
+        };
+        Ok(expert_dirs(dir).into_iter().enumerate().flat_map(files).collect())
     }
     fn read(&self, dir: &Path) -> Result<Loaded> {
         let mut loaded = Loaded { dtype: NumberFormat::F32, tensors: Vec::new() };
@@ -119,6 +123,7 @@ pub fn peft(dir: &Path, adapter: &LoraAdapter, meta: &ExportMeta) -> Result<()> 
     let (config, tensors) = parts(adapter, meta)?;
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     write_json(&dir.join(CONFIG_FILE), &config)?;
+    chat::beside_adapter(dir, meta)?;
     safetensors::write(&dir.join(MODEL_FILE), &tensors, meta.dtype, &format)
 }
 

@@ -45,14 +45,15 @@ pub const KEYS: &[Key] = &[
     key("data.path", "data", "Directory of a known task in GLUE layout, or of texts with files called train and valid")
         .alias(&["data-path", "data-dir"])
         .allow("a directory").when(&[Condition::NotTask(&[Task::Lab, Task::Custom])]),
-    key("data.train_file", "train-file", "File of training rows").allow("a file").when(OWN_FILES),
+    key("data.train_file", "train-file", "File of training rows; several with ; between, a directory, or a pattern such as part-*.parquet")
+        .allow("a file, files, a directory or a pattern").when(OWN_FILES),
     key("data.dev_file", "dev-file", "File of evaluation rows")
         .alias(&["validation-file"])
         .allow("a file; empty: the known task's own, or dev_fraction of the training rows").when(NOT_LAB),
     key("data.dev_fraction", "dev-fraction", "Share of the training rows held out when there is no evaluation file")
         .allow("between 0 and 1").when(&[Condition::Task(&[Task::Custom, Task::Text]), Condition::HeldOut]),
-    key("data.format", "format", "How the files are laid out; auto goes by the file's ending")
-        .among(&["auto", "tsv", "csv", "jsonl"]).when(NOT_LAB),
+    key("data.format", "format", "How the files are laid out; auto goes by their contents, then by their ending")
+        .among(&["auto", "tsv", "csv", "jsonl", "parquet", "arrow", "sheet"]).when(NOT_LAB),
     key("data.text_column", "text-column", "Column of the (first) text").allow("a column name, or a number from 0").when(CUSTOM),
     key("data.text_pair_column", "text-pair-column", "Column of the second text of a pair")
         .allow("a column name, or a number from 0; empty: single texts").when(CUSTOM),
@@ -190,6 +191,9 @@ pub const KEYS: &[Key] = &[
     key("train.weight_decay", "weight-decay", "Decoupled weight decay, not on biases and norms")
         .allow("0 to 1")
         .in_paper("0.1"),
+    key("train.class_weights", "class-weights", "What each class counts in the loss")
+        .allow("empty: the same; balanced: by the shares of the training rows; or one number for each class, separated by commas")
+        .in_paper("the same").when(&[Condition::NotTask(&[Task::Text]), Condition::Classes]),
     key("train.label_smoothing", "label-smoothing", "Share of each target's weight spread over the whole vocabulary")
         .alias(&["label-smoothing-factor", "label-smooth"])
         .allow("0 to below 1; language models only")

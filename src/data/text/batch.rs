@@ -1,14 +1,17 @@
 //! Encoded texts of a split, and packed batches of them.
 
-use super::Example;
 use super::encode::{EncodedText, TextEncoder};
 use super::read::Examples;
+use super::{Example, TextCodec};
 use crate::config::TextFormat;
 use crate::data::order::{BatchRule, Order};
 use crate::data::rows::Refusals;
 use crate::error::Result;
 use crate::rng::SeedStream;
 use rayon::prelude::*;
+
+/// Answers looked at for the token that ends them.
+const LOOKED_AT: usize = 200;
 
 /// Packed sequences: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`, never padded. Attention stays inside a sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +46,8 @@ impl TextDataset {
     /// Encodes examples on all threads of the current pool. Those that cannot be encoded (a template refuses them) are
     /// refused or skipped.
     pub(super) fn encode(examples: Examples, encoder: &TextEncoder, refusals: &mut Refusals) -> Result<Self> {
-        let Examples { examples, format, file } = examples;
+        let file = examples.name();
+        let Examples { examples, format, files, .. } = examples;
         let sequences: Vec<Result<Vec<EncodedText>>> = examples
             .par_iter()
             .with_min_len(16)
@@ -59,7 +63,10 @@ impl TextDataset {
                     encoded.extend(sequences);
                     kept.push(example);
                 }
-                Err(err) => refusals.bad(&file, example.line, err.to_string())?,
+                Err(err) => {
+                    let file = files.get(example.file).map_or("", String::as_str);
+                    refusals.bad(file, example.line, err.to_string())?;
+                }
             }
         }
         Ok(Self { examples: kept, encoded, format, file, unlearned })
@@ -88,6 +95,16 @@ impl TextDataset {
     /// Length of each sequence.
     pub fn lengths(&self) -> Vec<usize> {
         self.encoded.iter().map(|text| text.ids.len()).collect()
+    }
+
+    /// The special token that nearly all learned answers end with.
+    pub fn turn_end(&self, codec: &TextCodec) -> Option<u32> {
+        let whole = self.encoded.iter().filter(|text| text.cut == 0).take(LOOKED_AT);
+        let ends: Vec<u32> =
+            whole.filter_map(|text| Some(text.ids[text.learn.iter().rposition(|&learn| learn)?])).collect();
+        let end = *ends.first().filter(|end| codec.is_added(**end))?;
+        let same = ends.iter().filter(|other| **other == end).count();
+        (same * 10 >= ends.len() * 9).then_some(end)
     }
 
     /// The seeded, restartable order of micro-batches.

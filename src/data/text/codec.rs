@@ -131,6 +131,11 @@ impl TextCodec {
         self.special_ids.contains(&id)
     }
 
+    /// Whether a token is special, or was added to the vocabulary as a whole.
+    pub fn is_added(&self, id: u32) -> bool {
+        self.is_special(id) || self.added_ids.contains(&id)
+    }
+
     /// Ids of the special tokens.
     pub fn special_ids(&self) -> impl Iterator<Item = u32> {
         self.special_ids.iter().copied()
@@ -139,7 +144,7 @@ impl TextCodec {
     /// The piece of text that one token stands for. Bytes that are no whole character are written `<0xE2>`.
     pub fn piece(&self, id: u32) -> String {
         let Some(token) = self.tokenizer.id_to_token(id) else { return format!("<{id}>") };
-        if self.is_special(id) || self.added_ids.contains(&id) {
+        if self.is_added(id) {
             return token;
         }
         if !self.byte_level {
@@ -156,6 +161,12 @@ impl TextCodec {
     /// The token's text as it stands in the vocabulary; empty for an id that is not there.
     pub fn token(&self, id: u32) -> String {
         self.tokenizer.id_to_token(id).unwrap_or_default()
+    }
+
+    /// The largest id of the vocabulary without the tokens that were added to it: texts hold those only where they are
+    /// written out, and a model may have no row for them.
+    pub fn max_word_id(&self) -> u32 {
+        self.tokenizer.get_vocab(false).into_values().max().unwrap_or(0)
     }
 
     /// The largest id that can come out; a model's embedding table needs at least one row more.

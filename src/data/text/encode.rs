@@ -9,9 +9,13 @@
 //! learned segment.
 
 use super::layout::{Layout, Segment};
-use super::{Example, TextCodec};
+use super::{Example, Examples, Role, TextCodec};
 use crate::config::{DataConfig, TextConfig, TextFormat, Truncate};
+use crate::data::rows::Refusals;
 use crate::error::Result;
+
+/// Examples looked at for what a template leaves out.
+const LOOKED_AT: usize = 50;
 
 /// A sequence: token ids, and which of them are learned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +99,23 @@ impl TextEncoder {
         Ok(EncodedText { ids, learn, example: number, cut: 0 })
     }
 
+    /// Notes what the chat template does not write of the first examples that have it.
+    pub(super) fn note_what_is_left_out(&self, split: &Examples, refusals: &mut Refusals) {
+        let first = split.examples.iter().filter(|example| has_more_than_turns(example)).take(LOOKED_AT);
+        for example in first {
+            let found = match &self.layout {
+                Layout::Chat(template) => template.left_out(example).unwrap_or_default(),
+                Layout::Turns if example.tools.is_some() => vec!["the tools"],
+                _ => Vec::new(),
+            };
+            let template = if matches!(self.layout, Layout::Chat(_)) { "the chat template" } else { "the layout" };
+            for what in found {
+                let text = format!("{template} does not write {what}: it is neither read nor learned");
+                refusals.notes.row(split.file_of(example), example.line, &text);
+            }
+        }
+    }
+
     /// The tokens the model is given to answer from: everything before the last answer, and the words that make the model
     /// answer. In training exactly these tokens stand before the answer.
     pub fn prompt(&self, example: &Example) -> Result<Vec<u32>> {
@@ -142,6 +163,11 @@ impl TextEncoder {
         }
         Ok(())
     }
+}
+
+/// Whether there is something that chat templates do not always write.
+fn has_more_than_turns(example: &Example) -> bool {
+    example.tools.is_some() || example.turns.iter().any(|turn| turn.role == Role::System || !turn.fields.is_empty())
 }
 
 fn piece(whole: &EncodedText, range: std::ops::Range<usize>, cut: usize) -> EncodedText {

@@ -44,6 +44,9 @@ impl Turn {
 pub struct Example {
     /// The turns in order; the last one is an answer.
     pub turns: Vec<Turn>,
+    /// The number of its file among those that were read.
+    #[serde(default)]
+    pub file: usize,
     /// Its line in the file, from 1.
     pub line: usize,
     /// Number of the entry it is a reference of, in files that group references (WebNLG, DART).
@@ -58,7 +61,7 @@ pub struct Example {
 impl Example {
     /// An example that ends.
     pub fn new(turns: Vec<Turn>, line: usize) -> Self {
-        Self { turns, line, entry: None, ends: true, tools: None }
+        Self { turns, file: 0, line, entry: None, ends: true, tools: None }
     }
 
     /// A prompt and its answer.

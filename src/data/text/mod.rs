@@ -11,16 +11,19 @@ pub mod batch;
 pub mod codec;
 pub(super) mod codec_files;
 mod convert;
+mod dataset_info;
 pub mod encode;
 pub mod example;
 pub mod layout;
+mod message;
 pub mod preview;
 mod python;
 pub mod read;
 mod recognise;
-mod split_json;
 pub mod template;
 mod template_source;
+mod template_values;
+mod threads;
 mod triples;
 
 pub use batch::{TextBatch, TextDataset};
@@ -36,10 +39,10 @@ use super::hold_out::groups;
 pub use super::order::BatchRule;
 use super::rows::Refusals;
 use super::{SkippedRow, lab, tasks};
-use crate::config::{BadRows, DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
+use crate::config::{BadRows, DataConfig, FileFormat, TextConfig, TextFormat, Truncate, WRITER_LAB};
 use crate::error::{Context as _, Error, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Everything a run needs to know of its texts.
 #[derive(Clone, Debug)]
@@ -52,8 +55,12 @@ pub struct TextData {
     pub inputs: Vec<InputGroup>,
     /// What turned the texts into tokens, and turns prompts into tokens when the model is asked.
     pub encoder: TextEncoder,
+    /// The token that ends the learned answers, where the model's own files do not stop at it.
+    pub turn_end: Option<u32>,
     /// Rows left out because they could not be used.
     pub skipped: Vec<SkippedRow>,
+    /// What the user should know although nothing was refused, one line each.
+    pub notes: Vec<String>,
 }
 
 /// Today (UTC) as [`TextConfig::date`] has it: what chat templates see where no date is given.
@@ -71,12 +78,14 @@ pub(super) struct Splits {
 /// Reads, checks and encodes the texts of a run. Errors name the file and the line. Rows that cannot be used (or that the
 /// chat template refuses) are refused or listed in [`TextData::skipped`], as the settings say.
 pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<TextData> {
-    let mut refusals = Refusals { mode: data.bad_rows, skipped: Vec::new() };
+    let mut refusals = Refusals::new(data.bad_rows);
     let mut all = || -> Result<TextData> {
         let Splits { train, dev, .. } = splits(data, text, &mut refusals)?;
-        let encoder = TextEncoder::new(codec, train.format, data, text)?;
+        let mut encoder = TextEncoder::new(codec, train.format, data, text)?;
+        encoder.note_what_is_left_out(&train, &mut refusals);
         let train = TextDataset::encode(train, &encoder, &mut refusals)?;
         let dev = TextDataset::encode(dev, &encoder, &mut refusals)?;
+        cut_short(&train, data, text.truncate, &mut refusals);
         for (split, what) in [(&train, "training"), (&dev, "evaluation")] {
             if split.is_empty() {
                 return Err(Error::data(format!(
@@ -86,16 +95,40 @@ pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<T
             }
         }
         let inputs = example::inputs(&dev.examples);
-        Ok(TextData { train, dev, inputs, encoder, skipped: Vec::new() })
+        // What was learned to end an answer ends one.
+        let known = &encoder.codec.specials.stops;
+        let turn_end = train.turn_end(&encoder.codec).filter(|end| !known.contains(end));
+        encoder.codec.specials.stops.extend(turn_end);
+        Ok(TextData { train, dev, inputs, encoder, turn_end, skipped: Vec::new(), notes: Vec::new() })
     };
     let found = all().with_context(|| format!("the texts of {} cannot be used", tasks::name(data)))?;
-    Ok(TextData { skipped: refusals.skipped, ..found })
+    Ok(TextData { notes: refusals.notes.words(), skipped: refusals.skipped, ..found })
+}
+
+/// Tells how much of what was to be learned is cut off.
+fn cut_short(split: &TextDataset, data: &DataConfig, truncate: Truncate, refusals: &mut Refusals) {
+    let cut = split.encoded.iter().filter(|text| text.cut > 0).count();
+    if cut == 0 {
+        return;
+    }
+    let lost = match truncate {
+        Truncate::End => "their ends, with the token that ends an answer, are not learned",
+        Truncate::Start => "their beginnings are not read",
+    };
+    refusals.notes.file(
+        &split.file,
+        &format!(
+            "{cut} of {} texts are longer than max_length = {} tokens and are cut: {lost}; raise max_length to keep them",
+            split.encoded.len(),
+            data.max_length
+        ),
+    );
 }
 
 /// The training and evaluation examples of a run, and what lays them out; nothing is encoded. Rows that cannot be used
 /// are left out.
 pub fn examples(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<(TextEncoder, [Vec<Example>; 2])> {
-    let mut refusals = Refusals { mode: BadRows::Skip, skipped: Vec::new() };
+    let mut refusals = Refusals::new(BadRows::Skip);
     let Splits { train, dev, .. } = splits(data, text, &mut refusals)?;
     Ok((TextEncoder::new(codec, train.format, data, text)?, [train.examples, dev.examples]))
 }
@@ -107,20 +140,14 @@ pub(super) fn splits(data: &DataConfig, text: &TextConfig, refusals: &mut Refusa
     let mut dev = match dev {
         Some(dev) => dev,
         None => {
-            let file = train.file.clone();
-            let (kept, held) = hold_out(train.examples, data.dev_fraction).with_context(|| file.clone())?;
+            let file = train.name();
+            let (kept, held) =
+                hold_out(train.examples, data.dev_fraction, &file, refusals).with_context(|| file.clone())?;
             train.examples = kept;
-            Examples { examples: held, file, format: train.format }
+            Examples { examples: held, files: train.files.clone(), format: train.format, stored: train.stored.clone() }
         }
     };
-    if conversation(train.format) != conversation(dev.format)
-        || (train.format == TextFormat::Plain) != (dev.format == TextFormat::Plain)
-    {
-        return Err(Error::data(format!(
-            "the training file holds {:?} and the evaluation file {:?}; give two files of the same kind: {}",
-            train.format, dev.format, dev.file
-        )));
-    }
+    same_kind(train.format, &dev)?;
     let limit = |examples: &mut Vec<Example>, most: usize| examples.truncate(if most == 0 { usize::MAX } else { most });
     limit(&mut train.examples, data.max_train_rows);
     limit(&mut dev.examples, data.max_eval_rows);
@@ -136,21 +163,78 @@ fn sources(data: &DataConfig, text: &TextConfig, refusals: &mut Refusals) -> Res
         };
         return Ok((read("train.csv", lab::WRITER_TRAIN_CSV)?, Some(read("dev.csv", lab::WRITER_DEV_CSV)?)));
     }
-    let (train, dev) = tasks::files(data)?;
-    let mut read = |file: &Path| read::read_file(file, data.format, text, refusals);
-    Ok((read(&train)?, dev.map(|file| read(&file)).transpose()?))
+    let files = tasks::files(data)?;
+    let mut read = |paths: &[PathBuf]| -> Result<Examples> {
+        let all =
+            paths.iter().map(|file| read::read_file(file, data.format, text, refusals)).collect::<Result<Vec<_>>>()?;
+        joined(all)
+    };
+    Ok((read(&files.train)?, files.dev.map(|files| read(&files)).transpose()?))
 }
 
+/// The examples of several files, which must be of one kind, as those of one.
+fn joined(all: Vec<Examples>) -> Result<Examples> {
+    let mut all = all.into_iter();
+    let mut joined = all.next().ok_or_else(|| Error::config("no training file chosen; give train_file"))?;
+    for more in all {
+        same_kind(joined.format, &more)?;
+        let number = joined.files.len();
+        joined.files.extend(more.files);
+        joined.examples.extend(more.examples.into_iter().map(|example| Example { file: number, ..example }));
+        if joined.stored != more.stored {
+            joined.stored = format!("{}; {}", joined.stored, more.stored);
+        }
+    }
+    Ok(joined)
+}
+
+/// Refuses examples of another kind than `format`: they are laid out in another way.
+fn same_kind(format: TextFormat, other: &Examples) -> Result<()> {
+    if conversation(format) == conversation(other.format)
+        && (format == TextFormat::Plain) == (other.format == TextFormat::Plain)
+    {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "the training file holds {format:?} and this one {:?}; give files of the same kind: {}",
+        other.format,
+        other.name()
+    )))
+}
+
+/// Examples of which some can be held out although all ask for the same.
+const ENOUGH: usize = 10;
+
 /// Splits `examples` into those to learn from and those held out, both in their old order. Those with the same prompt
-/// stay on the same side.
-fn hold_out(examples: Vec<Example>, fraction: f64) -> Result<(Vec<Example>, Vec<Example>)> {
-    // A plain text has no prompt: it belongs together with its own copies.
-    let key = |example| if Example::prompt(example).is_empty() { example.key() } else { example.prompt_key() };
-    let groups = groups(examples.iter().map(key));
+/// stay on the same side, unless all have the same.
+fn hold_out(
+    examples: Vec<Example>,
+    fraction: f64,
+    file: &str,
+    refusals: &mut Refusals,
+) -> Result<(Vec<Example>, Vec<Example>)> {
+    // A text without a prompt belongs together with its own copies.
+    let asks = |example: &Example| example.prompt().iter().any(|turn| !turn.text.trim().is_empty());
+    let key = |example| if asks(example) { example.prompt_key() } else { example.key() };
+    let mut groups = self::groups(examples.iter().map(key));
+    if groups.len() < 2 && examples.len() >= ENOUGH {
+        groups = self::groups(examples.iter().map(Example::key));
+        if groups.len() >= 2 {
+            refusals.notes.file(
+                file,
+                &format!(
+                    "all {} texts have the same input, so the ones held out for evaluation answer an input that is learned too",
+                    examples.len()
+                ),
+            );
+        }
+    }
     if groups.len() < 2 {
-        return Err(Error::data(
-            "one text cannot be split into training and evaluation; give more texts or a dev_file",
-        ));
+        let why = match examples.len() {
+            1 => "one text cannot be split into training and evaluation".to_owned(),
+            count => format!("{count} texts with the same input cannot be split into training and evaluation"),
+        };
+        return Err(Error::data(format!("{why}; give more texts or a dev_file")));
     }
     Ok(super::hold_out::hold_out(examples, BTreeMap::from([(0, groups)]), fraction))
 }

@@ -53,6 +53,8 @@ pub struct TextPreview {
     pub skipped: Vec<SkippedRow>,
     /// Whether training would stop at the first of them.
     pub refused: bool,
+    /// What the user should know although nothing is refused, one line each.
+    pub notes: Vec<String>,
 }
 
 /// One split.
@@ -60,6 +62,8 @@ pub struct TextPreview {
 pub struct TextSplit {
     /// Its file.
     pub file: String,
+    /// How the file is laid out and stored, in words.
+    pub stored: String,
     /// Usable examples.
     pub examples: usize,
     /// Different inputs among them; each may have several references. 0 for plain texts.
@@ -111,10 +115,11 @@ pub struct SampleToken {
 /// Reads the texts of a run and tells what the model will see: `examples` of each split token by token.
 pub fn preview(data: &DataConfig, text: &TextConfig, codec: &TextCodec, examples: usize) -> Result<TextPreview> {
     let name = tasks::name(data);
-    let mut refusals = Refusals { mode: BadRows::Skip, skipped: Vec::new() };
+    let mut refusals = Refusals::new(BadRows::Skip);
     let mut look = || -> Result<TextPreview> {
         let Splits { train, dev, held_out } = splits(data, text, &mut refusals)?;
         let encoder = TextEncoder::new(codec, train.format, data, text)?;
+        encoder.note_what_is_left_out(&train, &mut refusals);
         let mut preview = TextPreview {
             format: train.format,
             layout: encoder.layout.describe().to_owned(),
@@ -133,7 +138,8 @@ pub fn preview(data: &DataConfig, text: &TextConfig, codec: &TextCodec, examples
     };
     let found = look().with_context(|| format!("the texts of {name} cannot be used"))?;
     let refused = data.bad_rows == BadRows::Refuse && !refusals.skipped.is_empty();
-    Ok(TextPreview { name, refused, skipped: refusals.skipped, ..found })
+    let notes = refusals.notes.words();
+    Ok(TextPreview { name, refused, notes, skipped: refusals.skipped, ..found })
 }
 
 /// Duplicates, leaks and shared inputs.
@@ -154,7 +160,7 @@ fn compare(preview: &mut TextPreview, train: &[Example], dev: &[Example]) {
 }
 
 fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mut Refusals) -> Result<TextSplit> {
-    let Examples { examples, file, .. } = split;
+    let examples = &split.examples;
     let step = examples.len().div_ceil(MEASURED).max(1);
     let measured: Vec<(usize, &Example)> = examples.iter().enumerate().step_by(step).collect();
     let count = |&(number, example): &(usize, &Example)| -> Result<EncodedCounts> {
@@ -166,7 +172,8 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     };
     let counted: Vec<Result<EncodedCounts>> = measured.par_iter().with_min_len(16).map(count).collect();
     let mut found = TextSplit {
-        file: file.clone(),
+        file: split.name(),
+        stored: split.stored.clone(),
         examples: examples.len(),
         inputs: super::example::inputs(examples).len(),
         ..TextSplit::default()
@@ -176,7 +183,7 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
         let EncodedCounts { length, learned, cut, pieces } = match counts {
             Ok(counts) => counts,
             Err(err) => {
-                refusals.bad(file, example.line, err.to_string())?;
+                refusals.bad(split.file_of(example), example.line, err.to_string())?;
                 continue;
             }
         };

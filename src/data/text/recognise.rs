@@ -1,31 +1,47 @@
 //! How a file is laid out and what its examples are, by its contents. Its ending counts only where the contents leave it
 //! open: a `.csv` with unknown columns is refused and not taken for plain text.
 
-use super::split_json::{self, JsonElement};
+use super::convert::CONVERSATIONS;
+use super::dataset_info::DatasetInfo;
+use super::threads;
 use crate::config::{FileFormat, TextConfig, TextFormat, choice_name};
 use crate::data::Table;
-use crate::data::table::{lines, list};
+use crate::data::files::Records;
+use crate::data::files::unpack::unpacked_name;
+use crate::data::json::{self, JsonLayout, object_of};
+use crate::data::lines::{lines, list, utf8};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Records looked at before the format is decided.
 const LOOKED_AT: usize = 50;
+/// Bytes of a table looked at for that.
+const BYTES_LOOKED_AT: usize = 1 << 20;
 
 /// How a file is cut into records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FileLayout {
-    /// The elements of one JSON array; where each stands.
-    JsonArray(Vec<JsonElement>),
-    /// One JSON object a line.
-    JsonLines,
+    /// JSON, in lines or otherwise.
+    Json(JsonLayout),
     /// Rows under a header.
     Table(FileFormat),
     /// Lines `mr||ref`.
     Piped,
     /// Text, and nothing else.
     Text,
+}
+
+/// The settings, and what is said of the file's columns beside it.
+pub(super) type Described<'a> = (&'a TextConfig, Option<&'a DatasetInfo>);
+
+fn usual(record: Map<String, Value>, info: Option<&DatasetInfo>) -> Map<String, Value> {
+    match info {
+        Some(info) => info.usual(record),
+        None => record,
+    }
 }
 
 /// A recognised file.
@@ -36,19 +52,25 @@ pub(super) struct Recognised {
 }
 
 /// Looks into the contents of a file, its byte order mark already taken off.
-pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Recognised> {
-    let layout = layout(name, body, given, text)?;
+pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, (text, info): Described<'_>) -> Result<Recognised> {
+    let layout = layout(name, body, given, (text, info))?;
     let format = match (text.format, &layout) {
         (TextFormat::Auto, FileLayout::Text) => TextFormat::Plain,
         (TextFormat::Auto, FileLayout::Piped) => TextFormat::E2e,
-        (TextFormat::Auto, FileLayout::Table(format)) => {
-            let object = header(name, body, *format)?;
-            shape(&object, text).ok_or_else(|| unknown(name, &object))?
+        (TextFormat::Auto, FileLayout::Table(format)) => match first_rows(name, body, *format)? {
+            // Without rows the header tells; that there are none is said later.
+            rows if rows.is_empty() => {
+                let object = usual(header(name, body, *format)?, info);
+                shape(&object, text).ok_or_else(|| unknown(name, &object))?
+            }
+            rows => vote(name, (text, info), rows.into_iter())?,
+        },
+        (TextFormat::Auto, FileLayout::Json(JsonLayout::Elements(elements))) => {
+            vote(name, (text, info), elements.iter().filter_map(|element| parsed(&body[element.bytes.clone()])))?
         }
-        (TextFormat::Auto, FileLayout::JsonArray(elements)) => {
-            vote(name, text, elements.iter().map(|element| &body[element.bytes.clone()]))?
+        (TextFormat::Auto, FileLayout::Json(JsonLayout::Lines)) => {
+            vote(name, (text, info), lines(body).take(LOOKED_AT).filter_map(|(_, line)| parsed(line)))?
         }
-        (TextFormat::Auto, FileLayout::JsonLines) => vote(name, text, lines(body).map(|(_, line)| line))?,
         (format, _) => format,
     };
     let fits = match (&layout, format) {
@@ -65,19 +87,14 @@ pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextC
     Ok(Recognised { layout, format })
 }
 
-fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<FileLayout> {
+fn layout(name: &str, body: &[u8], given: FileFormat, (text, info): Described<'_>) -> Result<FileLayout> {
     match given {
         FileFormat::Tsv | FileFormat::Csv => return Ok(FileLayout::Table(given)),
-        FileFormat::Jsonl | FileFormat::Auto => {}
+        // Binary files never come here.
+        FileFormat::Jsonl | FileFormat::Auto | FileFormat::Parquet | FileFormat::Arrow | FileFormat::Sheet => {}
     }
-    let start = body.trim_ascii_start();
-    let json = match start.first() {
-        Some(b'[') => array(body, false),
-        Some(b'{') => object(body),
-        _ => None,
-    };
-    if let Some(layout) = json {
-        return Ok(layout);
+    if let Some(layout) = json::layout(body, |object| shape(&usual(object.clone(), info), text).is_some()) {
+        return Ok(FileLayout::Json(layout));
     }
     let not_json = || {
         Error::data(format!(
@@ -87,7 +104,7 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
     if given == FileFormat::Jsonl {
         return Err(not_json());
     }
-    let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let ending = unpacked_name(Path::new(name)).extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut first = lines(body).take(LOOKED_AT).peekable();
     if first.peek().is_some() && first.all(|(_, line)| line.windows(2).any(|two| two == b"||")) {
         return Ok(FileLayout::Piped);
@@ -98,7 +115,7 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
         formats.reverse();
     }
     for format in formats {
-        let Ok(object) = header(name, body, format) else { continue };
+        let Ok(object) = header(name, body, format).map(|object| usual(object, info)) else { continue };
         let alone = object.len() == 1 && ending != if format == FileFormat::Csv { "csv" } else { "tsv" };
         if shape(&object, text).is_some() && !alone {
             return Ok(FileLayout::Table(format));
@@ -118,39 +135,43 @@ fn header(name: &str, body: &[u8], format: FileFormat) -> Result<Map<String, Val
     Ok(table.columns.iter().map(|name| (name.clone(), Value::from(""))).collect())
 }
 
-/// An array of objects; `inside`: the first array in the object that the file is.
-fn array(body: &[u8], inside: bool) -> Option<FileLayout> {
-    let elements = split_json::elements(body, inside)?;
-    let objects = elements.first().is_none_or(|first| body[first.bytes.clone()].trim_ascii().starts_with(b"{"));
-    objects.then_some(FileLayout::JsonArray(elements))
+/// The first rows of a CSV or TSV file that can be read.
+fn first_rows(name: &str, body: &[u8], format: FileFormat) -> Result<Vec<Map<String, Value>>> {
+    let start = &body[..body.len().min(BYTES_LOOKED_AT)];
+    let table = Table::from_bytes(name, Cow::Owned(start.to_vec()), format, true)?;
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let mut rows = Vec::new();
+    table.visit(&all, |_, cells| {
+        if let Ok(cells) = cells {
+            let cells = cells.into_iter().map(|cell| Value::from(cell.into_owned()));
+            rows.push(table.columns.iter().cloned().zip(cells).collect());
+        }
+        Ok(if rows.len() < LOOKED_AT { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(rows)
 }
 
-/// One object a line, or one object around an array.
-fn object(body: &[u8]) -> Option<FileLayout> {
-    // The first line may be broken, and is then one bad row.
-    if lines(body).take(LOOKED_AT).any(|(_, line)| !line.trim_ascii_start().starts_with(b"{")) {
-        return array(body, true).or(Some(FileLayout::JsonLines));
+/// The format of the rows of a binary file.
+pub(super) fn of_records(name: &str, records: &Records, (text, info): Described<'_>) -> Result<TextFormat> {
+    match text.format {
+        TextFormat::Auto => vote(name, (text, info), records.first(LOOKED_AT)?.into_iter()),
+        given => Ok(given),
     }
-    let mut lines = lines(body);
-    let first = lines.next().and_then(|(_, line)| serde_json::from_slice::<Map<String, Value>>(line).ok());
-    let Some(first) = first else { return Some(FileLayout::JsonLines) };
-    let around =
-        |value: &Value| value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object));
-    let alone = lines.next().is_none() && first.len() == 1 && first.values().any(around);
-    // A single conversation in its file is a list of objects too, but its keys are known.
-    if alone && shape(&first, &TextConfig::default()).is_none() {
-        array(body, true)
-    } else {
-        Some(FileLayout::JsonLines)
-    }
+}
+
+fn parsed(record: &[u8]) -> Option<Map<String, Value>> {
+    object_of(&utf8(record).ok()?).ok()
 }
 
 /// The format that most of the first records have.
-fn vote<'a>(name: &str, text: &TextConfig, records: impl Iterator<Item = &'a [u8]>) -> Result<TextFormat> {
+fn vote(
+    name: &str,
+    (text, info): Described<'_>,
+    records: impl Iterator<Item = Map<String, Value>>,
+) -> Result<TextFormat> {
     let mut votes: Vec<(TextFormat, usize)> = Vec::new();
     let mut other = None;
-    for record in records.take(LOOKED_AT) {
-        let Ok(object) = serde_json::from_slice::<Map<String, Value>>(record) else { continue };
+    for object in records.take(LOOKED_AT).map(|object| usual(object, info)) {
         match shape(&object, text) {
             Some(format) => match votes.iter_mut().find(|(known, _)| *known == format) {
                 Some((_, count)) => *count += 1,
@@ -170,39 +191,47 @@ fn vote<'a>(name: &str, text: &TextConfig, records: impl Iterator<Item = &'a [u8
 /// What a record is, by its keys.
 pub(super) fn shape(object: &Map<String, Value>, text: &TextConfig) -> Option<TextFormat> {
     if !text.completion_column.is_empty() {
-        let format = if text.prompt_column.is_empty() { TextFormat::Plain } else { TextFormat::Completion };
-        return [&text.prompt_column, &text.completion_column]
-            .iter()
-            .all(|column| column.is_empty() || object.contains_key(*column))
-            .then_some(format);
+        let there = [&text.prompt_column, &text.completion_column];
+        if !there.iter().all(|column| column.is_empty() || object.contains_key(*column)) {
+            return None;
+        }
+        let listed = there.iter().any(|column| object.get(*column).is_some_and(holds_turns));
+        return Some(match text.prompt_column.is_empty() {
+            _ if listed => TextFormat::Messages,
+            true => TextFormat::Plain,
+            false => TextFormat::Completion,
+        });
     }
     let has = |key: &str| object.contains_key(key);
-    let is_list = |key: &str| object.get(key).is_some_and(Value::is_array);
+    let is_list = |key: &str| object.get(key).is_some_and(is_conversation);
     let item_has = |key: &str, inner: &str| {
         let first = object.get(key).and_then(|list| list.as_array()?.first()?.as_object());
         first.is_some_and(|item| item.contains_key(inner))
     };
-    let has_any = |keys: [&str; 2]| keys.into_iter().any(has);
+    let has_any = |keys: &[&str]| keys.iter().any(|key| has(key));
     let wraps_triples = |value: &Value| value.get("modifiedtripleset").is_some();
-    if has("chosen") && has("rejected") {
+    if threads::is_message(object) || threads::is_tree(object) {
+        Some(TextFormat::Messages)
+    } else if has("chosen") && has("rejected") {
         None
-    } else if ["conversations", "conversation"].into_iter().any(|key| is_list(key) && item_has(key, "from")) {
+    } else if CONVERSATIONS.into_iter().any(|key| is_list(key) && item_has(key, "from")) {
         Some(TextFormat::Sharegpt)
-    } else if is_list("messages")
-        || is_list("conversations")
-        || is_list("conversation")
-        || (is_list("prompt") && is_list("completion"))
+    } else if CONVERSATIONS.into_iter().any(is_list)
+        || (object.get("completion").is_some_and(holds_turns) && has("prompt"))
     {
         Some(TextFormat::Messages)
     } else if has("tripleset") && has("annotations") {
         Some(TextFormat::Dart)
     } else if has("modifiedtripleset") || (!object.is_empty() && object.values().all(wraps_triples)) {
         Some(TextFormat::Webnlg)
-    } else if (has("mr") && has_any(["ref", "human_reference"])) || (has("context") && has("completion")) {
+    } else if (has("mr") && has_any(&["ref", "human_reference"])) || (has("context") && has("completion")) {
         Some(TextFormat::E2e)
-    } else if has("instruction") && has_any(["output", "response"]) {
+    } else if has("instruction") && has_any(&ANSWERS) {
         Some(TextFormat::Alpaca)
-    } else if (has("prompt") && has_any(["completion", "response"])) || (has("question") && has("answer")) {
+    } else if has_any(&["system", "system_prompt"]) && has_any(&["question", "prompt"]) && has_any(&ANSWERS) {
+        // A question under a system message: OpenOrca's columns.
+        Some(TextFormat::Alpaca)
+    } else if (has("prompt") || has("question")) && has_any(&["completion", "response", "answer"]) {
         Some(TextFormat::Completion)
     } else if has("text") {
         Some(TextFormat::Plain)
@@ -211,15 +240,45 @@ pub(super) fn shape(object: &Map<String, Value>, text: &TextConfig) -> Option<Te
     }
 }
 
+/// Names of the column with the answer.
+const ANSWERS: [&str; 4] = ["output", "response", "completion", "answer"];
+
+/// A list of turns or one of them, or the text of it, as tables hold it.
+fn holds_turns(value: &Value) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) => true,
+        Value::String(text) => text.trim_start().starts_with("[{"),
+        _ => false,
+    }
+}
+
+/// The same, or the empty cell of a table's header.
+fn is_conversation(value: &Value) -> bool {
+    holds_turns(value) || value.as_str().is_some_and(str::is_empty)
+}
+
 fn unknown(name: &str, object: &Map<String, Value>) -> Error {
     let keys: Vec<String> = object.keys().cloned().collect();
-    if object.contains_key("chosen") && object.contains_key("rejected") {
+    if let Some(chosen) = object.get("chosen").filter(|_| object.contains_key("rejected")) {
         return Error::data(format!(
-            "the rows hold a chosen and a rejected answer, and learning from preferences is not what this program does; to learn the chosen ones set prompt_column = \"prompt\" and completion_column = \"chosen\": {name}"
+            "the rows hold a chosen and a rejected answer, and learning from preferences is not what this program does; to learn the chosen ones set {}: {name}",
+            chosen_advice(object, chosen)
         ));
     }
     Error::data(format!(
         "the columns {} do not tell what the texts are; name them with prompt_column and completion_column (completion_column alone for texts without a prompt): {name}",
         list(&keys, 12)
     ))
+}
+
+/// The settings with which the chosen answers of this record can be read.
+fn chosen_advice(object: &Map<String, Value>, chosen: &Value) -> String {
+    let whole = matches!(chosen, Value::Array(turns) if turns.len() > 1);
+    let asks = ["prompt", "question", "instruction", "input", "query", "conversations", "messages", "conversation"];
+    // An empty text is the cell of a table's header.
+    let fits = |value: &Value| value.is_string() || is_conversation(value);
+    match asks.into_iter().find(|key| object.get(*key).is_some_and(fits)).filter(|_| !whole) {
+        Some(key) => format!("prompt_column = {key:?} and completion_column = \"chosen\""),
+        None => "completion_column = \"chosen\"".to_owned(),
+    }
 }

@@ -10,14 +10,13 @@
 //! not fit are an error.
 
 use super::example::{Example, Role, Turn};
-use super::python;
-use super::template_source;
-use crate::config::choice_name;
+use super::template_values::{self, Arguments, python_methods, python_text};
+use super::{python, template_source};
 use crate::error::{Error, Result};
 use jiff::civil::{Date, DateTime};
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, ErrorKind, State, Value, context};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use std::ops::Range;
 
 /// Work a template may do however short the conversation is: some thousand times what real ones need.
@@ -44,10 +43,14 @@ pub struct TemplateTokens {
 /// A compiled chat template.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
+    /// The Jinja text, as it was given.
+    pub source: String,
     env: Environment<'static>,
     tokens: TemplateTokens,
     /// Whether the template marks the answers itself.
     marks: bool,
+    /// Whether it asks for the arguments of calls as text.
+    texts: bool,
 }
 
 /// A rendered conversation and the answers in it.
@@ -66,11 +69,15 @@ impl ChatTemplate {
         let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|err| failed(&err))?);
         env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.set_unknown_method_callback(python_methods);
         env.set_formatter(|out, state, value| match value.kind() {
-            minijinja::value::ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
-            minijinja::value::ValueKind::None => Ok(out.write_str("None")?),
-            _ => minijinja::escape_formatter(out, state, value),
+            ValueKind::Undefined | ValueKind::String => minijinja::escape_formatter(out, state, value),
+            _ => Ok(out.write_str(&python_text(value))?),
+        });
+        env.add_filter("string", |value: &Value| python_text(value));
+        // Only sequences, mappings and texts: Jinja's test says no of none and of numbers.
+        env.add_test("iterable", |value: &Value| {
+            value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
         });
         let moment = date.map_or_else(python::now, DateTime::from);
         env.add_function("strftime_now", move |format: String| {
@@ -82,21 +89,35 @@ impl ChatTemplate {
         });
         env.add_filter("tojson", to_json);
         env.add_filter("mark_answer", |text: String| format!("{}{text}{}", MARKS[0], MARKS[1]));
+        let given = source.to_owned();
         let (source, marks) = template_source::prepared(source);
+        let texts = source.contains("arguments is string");
         env.add_template_owned(NAME, source).map_err(|err| failed(&err))?;
         tokens.specials.retain(|text| !text.is_empty());
         tokens.stops.retain(|text| !text.is_empty());
-        Ok(Self { env, tokens, marks })
+        Ok(Self { source: given, env, tokens, marks, texts })
     }
 
     /// The text of these turns; `answering`: with the words that make the model answer.
+    ///
+    /// Arguments of calls are given as a mapping, which prints as its text; where a template adds them to a text, they are
+    /// given as text.
     pub fn render(&self, turns: &[Turn], tools: Option<&Json>, answering: bool) -> Result<String> {
-        let messages: Vec<Json> = turns.iter().map(message).collect();
+        let given = if self.texts { Arguments::Text } else { Arguments::Mapping };
+        let rendered = self.render_with(turns, tools, answering, given);
+        if rendered.is_err() && !self.texts && turns.iter().any(|turn| turn.fields.contains_key("tool_calls")) {
+            return self.render_with(turns, tools, answering, Arguments::Text).or(rendered);
+        }
+        rendered
+    }
+
+    fn render_with(&self, turns: &[Turn], tools: Option<&Json>, answering: bool, given: Arguments) -> Result<String> {
+        let messages: Value = turns.iter().map(|turn| template_values::message(turn, given)).collect();
         let bytes: usize = turns.iter().map(|turn| turn.text.len()).sum();
         let mut env = self.env.clone();
         env.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
         let values = context! {
-            messages => Value::from(Serde(&messages)),
+            messages => messages,
             tools => tools.map(|tools| Value::from(Serde(tools))),
             documents => Value::from(()),
             add_generation_prompt => answering,
@@ -106,6 +127,28 @@ impl ChatTemplate {
         let template = env.get_template(NAME).map_err(|err| failed(&err))?;
         let text = template.render(values).map_err(|err| failed(&err))?;
         Ok(if self.marks { text.replace(MARKS, "") } else { text })
+    }
+
+    /// What of an example the template does not write although the file has it: it is not read and not learned.
+    pub fn left_out(&self, example: &Example) -> Result<Vec<&'static str>> {
+        let tools = example.tools.as_ref();
+        let text = self.render(&example.turns, tools, false)?;
+        let mut found = Vec::new();
+        let lacks = |wanted: &str| !wanted.trim().is_empty() && !text.contains(wanted.trim());
+        if example.turns.iter().any(|turn| turn.role == Role::System && lacks(&turn.text)) {
+            found.push("the system message");
+        }
+        if tools.is_some() && self.render(&example.turns, None, false)? == text {
+            found.push("the tools");
+        }
+        let thought = |turn: &Turn| {
+            let thoughts = ["reasoning_content", "reasoning", "thinking"];
+            turn.learned && thoughts.iter().any(|key| turn.fields.get(*key).and_then(Json::as_str).is_some_and(lacks))
+        };
+        if example.turns.last().is_some_and(thought) {
+            found.push("the thoughts beside the answer");
+        }
+        Ok(found)
     }
 
     /// The text of an example, and where the learned answers stand in it.
@@ -137,6 +180,10 @@ impl ChatTemplate {
             plain.push_str(piece);
         }
         let answers: Vec<&Turn> = example.turns.iter().filter(|turn| turn.role == Role::Assistant).collect();
+        // Some templates mark the parts of an answer one by one.
+        if found.len() > answers.len() && answers.iter().all(|turn| turn.learned) {
+            return Ok(Rendered { text: plain, learned: found });
+        }
         if answers.len() != found.len() {
             return Err(Error::format(format!(
                 "the chat template marks {} answers of {}; use another template, or none",
@@ -158,9 +205,8 @@ impl ChatTemplate {
                 continue;
             }
             let number = index + 1;
-            let start = self.start(&text, &example.turns[..index], turn, tools)?.ok_or_else(|| {
-                misfit(number, "what comes before it is rendered differently when the answer is there")
-            })?;
+            let start = self.start(&text, &example.turns[..index], turn, tools)?;
+            let start = start.ok_or_else(|| misfit(number, missing(&text, &example.turns[..=index])))?;
             let end = self
                 .end(&text, &example.turns[..=index], start, tools)?
                 .ok_or_else(|| misfit(number, "its text is not found in what the template writes"))?;
@@ -220,20 +266,23 @@ impl ChatTemplate {
     }
 }
 
+/// What a template leaves out of a finished conversation, so that it begins differently from the question.
+fn missing(text: &str, turns: &[Turn]) -> &'static str {
+    let lacks = |wanted: &str| !wanted.trim().is_empty() && !text.contains(wanted.trim());
+    if turns.iter().any(|turn| turn.role == Role::System && lacks(&turn.text)) {
+        return "the template writes the system message only before the question that is being asked and leaves it out of a finished conversation; fold it into the first question";
+    }
+    let thought = |turn: &Turn| turn.text.split_once("</think>").is_some_and(|(thought, _)| lacks(thought));
+    if turns.last().is_some_and(thought) {
+        return "the template leaves the thoughts (<think> ... </think>) of answers out, so that they cannot be learned with it";
+    }
+    "what comes before it is rendered differently when the answer is there"
+}
+
 fn misfit(number: usize, why: &str) -> Error {
     Error::data(format!(
         "the chat template does not let the answer in turn {number} be found: {why}; use another template with --chat-template, or none"
     ))
-}
-
-/// A message as templates see it.
-fn message(turn: &Turn) -> Json {
-    let mut message = Map::new();
-    message.insert("role".to_owned(), choice_name(turn.role).into());
-    let empty = turn.text.is_empty() && turn.fields.contains_key("tool_calls");
-    message.insert("content".to_owned(), if empty { Json::Null } else { turn.text.as_str().into() });
-    message.extend(turn.fields.clone());
-    Json::Object(message)
 }
 
 /// The `tojson` of transformers: Python's JSON, nothing escaped for HTML.

@@ -1,8 +1,11 @@
 //! Rewrites template sources to the syntax of the library that renders them.
 
 /// Turns `{% generation %}` blocks into filter blocks that mark what is inside, and joins text literals that are
-/// continued on the next line by a backslash, as Python does. Says whether there were generation blocks.
+/// continued on the next line by a backslash, as Python does. Line ends of Windows become plain ones, as in Jinja. Says
+/// whether there were generation blocks.
 pub(super) fn prepared(source: &str) -> (String, bool) {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let source = source.as_str();
     let (mut out, mut rest, mut marks) = (String::with_capacity(source.len()), source, false);
     while let Some(at) = next_tag(rest) {
         let (before, tag) = rest.split_at(at);
@@ -83,6 +86,11 @@ mod tests {
         let wanted = "a {%- filter mark_answer -%} b {% endfilter %}{# {% generation %} #}{{ '{% generation %}' }}";
         assert_eq!(prepared(source), (wanted.to_owned(), true));
         assert!(!prepared("{% if generation %}{% endif %}").1);
+    }
+
+    #[test]
+    fn line_ends_are_plain() {
+        assert_eq!(prepared("a\r\n{{ b }}\rc\n").0, "a\n{{ b }}\nc\n");
     }
 
     #[test]

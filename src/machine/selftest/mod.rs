@@ -19,7 +19,7 @@ use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
 use crate::tensor::{DType, Device, Tensor, to_f32};
 use crate::train::Trainable;
-use crate::train::loss::{LossValues, classifier_loss};
+use crate::train::loss::{ClassifierObjective, LossValues, classifier_loss};
 use crate::train::optimizer::AdamW;
 use crate::train::step::{StepIndex, step};
 use serde::Serialize;
@@ -169,7 +169,8 @@ impl Bench {
         ];
         for (kernel, labels, outputs) in labels {
             self.check(kernel, &[Wide(&[2 * n as usize, outputs as usize])], |x| {
-                let loss = classifier_loss(&x[0], &labels, DType::F32, 2, &mixture, 0)?;
+                let how = ClassifierObjective { passes: 2, mixture: &mixture, weights: None, overflows: 0 };
+                let loss = classifier_loss(&x[0], &labels, DType::F32, how)?;
                 let LossValues { total, task, consistency } = loss.value.read()?;
                 let values = Tensor::new(&[total, task, consistency], &Device::Cpu)?;
                 Ok(vec![values, (loss.gradient.outputs / loss.scale)?])

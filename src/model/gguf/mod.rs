@@ -190,12 +190,43 @@ impl GgufWeights {
     }
 }
 
+/// The name of a type that is not read here, and its number.
+fn ggml_type(number: u32) -> String {
+    let name = match number {
+        4 => "Q4_2",
+        5 => "Q4_3",
+        9 => "Q8_1",
+        10 => "Q2_K",
+        11 => "Q3_K",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        _ => return format!("with the number {number}"),
+    };
+    format!("{name} (number {number})")
+}
+
 impl StoredTensor {
     fn new(tensor: &GgufTensor, name: &str, spec: &DecoderSpec) -> Result<Self> {
         let Some(format) = NumberFormat::of_ggml(tensor.dtype) else {
             return Err(Error::config(format!(
-                "its type has the number {} and cannot be read; choose a file in {}",
-                tensor.dtype,
+                "its type {} cannot be read; choose a file in {}",
+                ggml_type(tensor.dtype),
                 NumberFormat::ALL.map(NumberFormat::name).join(", ")
             )));
         };

@@ -158,6 +158,12 @@ impl GgufFile {
             }
             file.values.push((key, kind, start..cursor.at()));
         }
+        if let Some(parts) = file.uint("split.count").filter(|&parts| parts > 1) {
+            let number = file.uint("split.no").unwrap_or(0) + 1;
+            return Err(Error::format(format!(
+                "it is part {number} of {parts}; join them first: llama-gguf-split --merge FIRST-PART JOINED-FILE"
+            )));
+        }
         for _ in 0..tensor_count {
             let name = cursor.string(u64::from(u16::MAX))?;
             let tensor = parse::tensor(cursor).with_context(|| format!("tensor {name:?}"))?;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::model::decoder::rope::{RopeSpec, Scaling};
 use crate::model::decoder::{DecoderFamily, DecoderSpec};
+use crate::nn::kernels::Act;
 use crate::tensor::gguf::{GgufFile, GgufValue, Metadata, NamingScheme};
 use crate::tensor::{DType, Device, to_f32};
 use serde_json::{Value, json};
@@ -80,6 +81,13 @@ impl DecoderArchitecture for DecoderSpec {
     fn gguf_metadata(&self, dir: &Path) -> Result<(Metadata, Option<Vec<f32>>)> {
         let config = read_config(&dir.join("config.json"))?;
         let architecture = self.family.gguf_architecture();
+        let usual = if self.rope.is_some() { Act::Swish } else { Act::GeluTanh };
+        if self.act != usual {
+            return Err(Error::config(format!(
+                "a GGUF file says nothing of the activation, and its readers take {usual:?} for this family, while this model has {:?}; export it as hf instead",
+                self.act
+            )));
+        }
         let mut entries = Metadata::new();
         let mut put = |key: &str, value: GgufValue| entries.push((format!("{architecture}.{key}"), value));
         put("block_count", GgufValue::from(self.num_layers));

@@ -1,10 +1,11 @@
 //! Language models as exports see them.
 
 use super::{ModelDescription, ModelProbe, OpenedBase, PROBE_ROWS, modules};
+use crate::artifact::export::ChatFormat;
 use crate::artifact::export::base::BaseKind;
 use crate::artifact::export::modules::LoraAdapter;
 use crate::config::{RunConfig, WRITER_LAB};
-use crate::data::text::{TextBatch, TextData, TextDataset};
+use crate::data::text::{Layout, TextBatch, TextData, TextDataset};
 use crate::error::Result;
 use crate::mixture::{Lora, LoraMixture, Route};
 use crate::model::decoder::targets::lora_targets;
@@ -59,6 +60,12 @@ impl ModelProbe for LmProbe<'_> {
             outputs: spec.vocab_size,
             base_name: None,
             labels: Vec::new(),
+            chat: match &self.data.encoder.layout {
+                Layout::Chat(template) => {
+                    Some(ChatFormat { template: template.source.clone(), turn_end: self.data.turn_end })
+                }
+                _ => None,
+            },
             lora_targets: lora_targets(spec),
             exact: Network::dtype(model) == DType::F32 && model.base.activation_dtype() == DType::F32,
         }

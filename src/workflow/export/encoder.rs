@@ -30,6 +30,7 @@ impl ModelProbe for ClassifierProbe<'_> {
             outputs: model.head.classes(),
             base_name: spec.name.clone(),
             labels: self.task.labels.clone(),
+            chat: None,
             lora_targets: encoder::lora_targets(spec),
             exact: model.dtype() == DType::F32,
         }

@@ -17,7 +17,7 @@ pub(crate) use source::RunSource;
 use crate::artifact::RunDir;
 use crate::artifact::export::base::BaseKind;
 use crate::artifact::export::modules::LoraAdapter;
-use crate::artifact::export::{ExportTarget, check_free};
+use crate::artifact::export::{ChatFormat, ExportTarget, check_free};
 use crate::config::{MixtureConfig, RunConfig};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::Measured;
@@ -49,6 +49,8 @@ pub(crate) struct ModelDescription<'a> {
     pub base_name: Option<String>,
     /// Class names in order; none for regression and language models.
     pub labels: Vec<String>,
+    /// How a language model was taught to be asked.
+    pub chat: Option<ChatFormat>,
     /// The matrices that can have a LoRA.
     pub lora_targets: Vec<Target>,
     /// Whether it stores and computes in 32 bits.

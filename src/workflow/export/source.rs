@@ -275,6 +275,7 @@ fn meta<P: ModelProbe>(
         mixture,
         labels: about.labels,
         recipe,
+        chat: about.chat,
         weights: None,
         // The scales of a block of 8 bits have 16.
         dtype: if dtype == NumberFormat::Q8_0 { NumberFormat::F16 } else { dtype },

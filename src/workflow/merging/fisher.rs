@@ -80,5 +80,6 @@ fn likelihood(config: &RunConfig) -> RunConfig {
     let mut plain = config.clone();
     plain.mixture.consistency = false;
     plain.train.label_smoothing = 0.0;
+    plain.train.class_weights.clear();
     plain
 }

@@ -18,6 +18,7 @@ pub(crate) fn meta(model_type: &str, hidden_size: usize, adapter_size: usize) ->
         labels: vec!["negative".to_owned(), "positive".to_owned()],
         weights: None,
         recipe: Recipe::uniform(4),
+        chat: None,
         dtype: NumberFormat::F32,
     }
 }

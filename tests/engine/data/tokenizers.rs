@@ -84,3 +84,31 @@ fn tokenizer_files_that_cannot_be_used() {
     says(&[("vocab.txt", b"\xff\xfe")], &["not UTF-8"]);
     assert!(TextTokenizer::from_bytes(b"not json").is_err());
 }
+
+#[test]
+fn vocabulary_files_of_another_tokenizer_are_refused_by_name() {
+    let refusal = |config: &str, from: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(golden_dir(from)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+        std::fs::remove_file(dir.path().join("tokenizer.json")).ok();
+        TextTokenizer::from_file(dir.path()).map(drop).map_err(|err| err.to_string())
+    };
+    // It cuts sentences with MeCab before the word pieces.
+    let japanese = r#"{"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}"#;
+    assert_says(&refusal(japanese, "bert").unwrap_err(), &["BertJapaneseTokenizer", "tokenizer.json"]);
+    assert_says(&refusal(r#"{"word_tokenizer_type": "mecab"}"#, "bert").unwrap_err(), &["\"mecab\"", "tokenizer.json"]);
+    assert_says(&refusal(r#"{"tokenizer_class": "Qwen2Tokenizer"}"#, "roberta").unwrap_err(), &["Qwen2Tokenizer"]);
+    for (class, from) in
+        [("BertTokenizerFast", "bert"), ("DistilBertTokenizer", "bert"), ("RobertaTokenizer", "roberta")]
+    {
+        assert_eq!(refusal(&format!("{{\"tokenizer_class\": \"{class}\"}}"), from), Ok(()));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.model"), "x").unwrap();
+    let message = TextTokenizer::from_file(dir.path()).unwrap_err().to_string();
+    assert_says(&message, &["only tokenizer.model", "SentencePiece", "save_pretrained"]);
+}

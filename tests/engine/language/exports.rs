@@ -164,6 +164,7 @@ fn about(source: &LmSource, dtype: NumberFormat) -> ExportMeta {
         labels: Vec::new(),
         weights: None,
         recipe: Recipe::uniform(1),
+        chat: None,
         dtype,
     }
 }

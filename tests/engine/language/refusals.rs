@@ -51,6 +51,29 @@ fn lengths_vocabularies_and_texts_without_anything_to_learn() {
 }
 
 #[test]
+fn an_added_token_without_a_row_harms_only_the_texts_that_hold_it() {
+    let place = TextPlace::new("gpt2-tiny");
+    let path = place.path("model").join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    for id in vocabulary.len()..32 {
+        vocabulary.insert(format!("filler{id}"), id.into());
+    }
+    let pad = serde_json::json!({ "id": 32, "content": "<pad>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true });
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(pad);
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let config = place.config(4);
+    let prepared = run::prepare(&config).unwrap();
+    assert!(prepared.subject.language_model().is_some(), "no text holds the token");
+    let text = "{\"prompt\": \"red\", \"completion\": \"the <pad> cat\"}\n";
+    std::fs::write(place.path("pad.jsonl"), text.repeat(4)).unwrap();
+    let mut holding = config;
+    holding.data.train_file = place.path("pad.jsonl").display().to_string();
+    refused(&holding, &["<pad>", "token 32", "no row (it has 32)", "the <pad> cat"]);
+}
+
+#[test]
 fn methods_and_metrics_that_language_models_do_not_have() {
     let place = TextPlace::new("gpt2-tiny");
     for (method, word) in [(Method::HeadOnly, "head-only"), (Method::Full, "full")] {

@@ -24,6 +24,7 @@ fn texts_are_shown_token_by_token() {
         "start token <|im_start|>, end token <|im_end|>",
         "<|im_start|>assistant\\n\n    [[is good<|im_end|>]]\\n",
         "2 training examples with 2 different inputs",
+        "    read as JSON lines, UTF-8",
         "2 evaluation examples are training examples too",
     ] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");

@@ -339,11 +339,13 @@ fn bad_rows_are_refused_with_their_line_or_skipped_and_listed() {
     }
     let err = load_with("a.csv", "prompt,completion\nc\n", |data, _| data.bad_rows = BadRows::Skip).unwrap_err();
     says(&err, &["every row was skipped", "line 2"]);
+    // Bytes that are UTF-8 elsewhere in the file and cannot be another encoding.
     let broken = dir(&[("x", "")]);
-    std::fs::write(broken.path().join("t.jsonl"), b"{\"text\": \"a\"}\n{\"text\": \"caf\xe9\"}\n").unwrap();
+    std::fs::write(broken.path().join("t.jsonl"), b"{\"text\": \"\xc3\xa9\xc3\xa9\"}\n{\"text\": \"caf\xe9\"}\n")
+        .unwrap();
     let err = read(&broken.path().join("t.jsonl"), &TextConfig::default(), BadRows::Refuse).unwrap_err();
     says(&err, &["line 2", "0xe9"]);
-    std::fs::write(broken.path().join("t.txt"), b"fine\ncaf\xe9\n").unwrap();
+    std::fs::write(broken.path().join("t.txt"), b"\xc3\xa9\xc3\xa9\ncaf\xe9\n").unwrap();
     let err = read(&broken.path().join("t.txt"), &TextConfig::default(), BadRows::Skip).unwrap_err();
     says(&err, &["line 2", "0xe9", "t.txt"]);
 }
@@ -360,5 +362,12 @@ fn a_directory_with_train_and_valid_files() {
     let empty = tempfile::tempdir().unwrap();
     let data = super::data(empty.path(), "", "");
     let err = adamix::data::text::load(&data, &TextConfig::default(), &super::codec()).unwrap_err();
-    says(&err, &["no training file found", "train, trainset.jsonl, .json, .csv, .tsv and .txt", "train_file"]);
+    says(
+        &err,
+        &[
+            "no training file found",
+            "train, trainset.jsonl, .json, .csv, .tsv, .txt, .ndjson, .parquet, .arrow, .feather, .xlsx, .xls, .ods and .tab",
+            "train_file",
+        ],
+    );
 }

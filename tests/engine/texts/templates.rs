@@ -203,3 +203,22 @@ fn the_setting_chooses_the_template() {
     says(&encoder(&chat, TextFormat::Plain, "model").unwrap_err(), &["without a prompt"]);
     says(&encoder(&chat, TextFormat::Messages, "/no/such.jinja").unwrap_err(), &["chat template", "/no/such.jinja"]);
 }
+
+#[test]
+fn constructs_give_what_jinja_gives() {
+    let golden: Value = serde_json::from_str(include_str!("../../golden/jinja.json")).unwrap();
+    let mut turns = conversation(&golden["messages"], None).turns;
+    turns[3].fields.insert("name".to_owned(), "f".into());
+    let mut wrong = Vec::new();
+    for case in golden["cases"].as_array().unwrap() {
+        let (source, tools) = (case["source"].as_str().unwrap(), case["tools"] == true);
+        let tools = tools.then(|| &golden["tools"]);
+        let found = template(source).and_then(|template| template.render(&turns, tools, true));
+        match (case["text"].as_str(), found) {
+            (Some(wanted), Ok(found)) if wanted == found => {}
+            (None, Err(_)) => {}
+            (wanted, found) => wrong.push(format!("{source}\n  {wanted:?}\n  {found:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}

@@ -114,6 +114,7 @@ pub fn meta(model: &CausalLm, mixture: &MixtureConfig, dtype: NumberFormat) -> E
         labels: Vec::new(),
         weights: None,
         recipe: Recipe::uniform(mixture.num_experts),
+        chat: None,
         dtype,
     }
 }

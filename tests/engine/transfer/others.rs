@@ -177,6 +177,7 @@ fn classifiers_with_heads_for_other_programs() {
             labels: ["no", "maybe", "yes"].map(str::to_owned).to_vec(),
             weights: None,
             recipe: Recipe::uniform(3),
+            chat: None,
             dtype: NumberFormat::F32,
         };
         let out = place.join("peft");

@@ -119,20 +119,18 @@ fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
 
 /// How a file is laid out, and how much of it was looked at.
 fn file_text(found: &Columns) -> String {
+    let rows = format::count(found.looked_at);
     let cells = match found.delimiter {
-        None => "JSON lines".to_owned(),
+        None => {
+            return format!("{} columns: {}; the first {rows} rows were looked at", found.names.len(), found.layout);
+        }
         Some('\t') => "columns between tabs".to_owned(),
         Some(',') => "columns between commas".to_owned(),
         Some(';') => "columns between semicolons".to_owned(),
         Some('|') => "columns between bars".to_owned(),
         Some(other) => format!("columns between {other:?}"),
     };
-    let header = match (found.delimiter, found.header) {
-        (None, _) => "",
-        (_, true) => ", named by the first line",
-        (_, false) => ", without a line of names",
-    };
-    let rows = format::count(found.looked_at);
+    let header = if found.header { ", named by the first line" } else { ", without a line of names" };
     format!("{} {cells}{header}; {}; the first {rows} rows were looked at", found.names.len(), found.encoding)
 }
 
@@ -193,10 +191,13 @@ fn more_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
     }
     if data.task != Task::Lab {
         let formats = [
-            (FileFormat::Auto, "By the file's ending"),
+            (FileFormat::Auto, "Detected"),
             (FileFormat::Tsv, "TSV"),
             (FileFormat::Csv, "CSV"),
-            (FileFormat::Jsonl, "JSONL"),
+            (FileFormat::Jsonl, "JSON"),
+            (FileFormat::Parquet, "Parquet"),
+            (FileFormat::Arrow, "Arrow"),
+            (FileFormat::Sheet, "Excel or OpenDocument"),
         ];
         choice(ui, label("data.format"), &tip("data.format"), &mut data.format, &formats);
     }

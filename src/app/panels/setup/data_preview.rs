@@ -62,6 +62,7 @@ fn figures_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
 
 fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
     leaks_ui(ctx.theme, ui, preview.leaks, &preview.leak_examples, "rows");
+    preview.notes.iter().for_each(|note| cards::note(ui, ctx.theme.warning, note));
     if preview.duplicates_in_train > 0 {
         let n = preview.duplicates_in_train;
         let words = if n == 1 { "training row repeats" } else { "training rows repeat" };

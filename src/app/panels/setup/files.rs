@@ -9,7 +9,8 @@ pub fn purpose_of(path: &Path) -> Option<Purpose> {
     match path.extension()?.to_str()?.to_lowercase().as_str() {
         "toml" => Some(Purpose::OpenSettings),
         "capsule" => Some(Purpose::Capsule),
-        "tsv" | "tab" | "csv" | "jsonl" | "ndjson" => Some(Purpose::TrainFile),
+        "tsv" | "tab" | "csv" | "jsonl" | "ndjson" | "json" | "parquet" | "arrow" | "feather" | "xlsx" | "xls"
+        | "ods" | "gz" | "zst" => Some(Purpose::TrainFile),
         _ => None,
     }
 }
@@ -55,6 +56,8 @@ mod tests {
     fn a_dropped_path_is_judged_by_its_name() {
         assert_eq!(purpose_of(Path::new("/a/run.toml")), Some(Purpose::OpenSettings));
         assert_eq!(purpose_of(Path::new("/a/Train.TSV")), Some(Purpose::TrainFile));
+        assert_eq!(purpose_of(Path::new("/a/train.parquet")), Some(Purpose::TrainFile));
+        assert_eq!(purpose_of(Path::new("/a/train.csv.gz")), Some(Purpose::TrainFile));
         assert_eq!(purpose_of(Path::new("/a/roberta-base")), None);
     }
 

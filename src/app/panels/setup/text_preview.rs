@@ -4,6 +4,7 @@ use super::data_preview::{leaks_ui, left_out_text};
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
+use crate::config::Truncate;
 use crate::format;
 use crate::protocol::{SampleText, TextPreview};
 use egui::Ui;
@@ -48,7 +49,22 @@ fn figures_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
 }
 
 fn notes_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
+    let train = &preview.train;
     leaks_ui(theme, ui, preview.leaks, &preview.leak_examples, "texts");
+    cards::caption(ui, theme, format!("Read as {}", train.stored));
+    if train.truncated > 0 {
+        let (cut, of, most) = (format::count(train.truncated), format::count(train.measured), preview.max_length);
+        let lost = match preview.truncate {
+            Truncate::End => "their ends, with the token that ends an answer, are not learned",
+            Truncate::Start => "their beginnings are not read",
+        };
+        cards::note(
+            ui,
+            theme.warning,
+            &format!("{cut} of {of} texts are longer than {most} tokens and are cut: {lost}"),
+        );
+    }
+    preview.notes.iter().for_each(|note| cards::note(ui, theme.warning, note));
     if preview.train.unlearned > 0 {
         let (n, most) = (format::count(preview.train.unlearned), preview.max_length);
         let text = format!("{n} texts have nothing left to learn within {most} tokens and are left out");

@@ -96,6 +96,11 @@ fn optimisation_ui(ui: &mut Ui, form: &mut RunConfig) {
         choice(ui, label("train.lr_scheduler"), &tip("train.lr_scheduler"), &mut train.lr_scheduler, &schedules);
         number(ui, label("train.warmup_ratio"), &tip("train.warmup_ratio"), &mut train.warmup_ratio, 0.0..=1.0, 0.002);
         number(ui, label("train.weight_decay"), &tip("train.weight_decay"), &mut train.weight_decay, 0.0..=1.0, 0.002);
+        if !writes {
+            let weights = &mut train.class_weights;
+            let hint = "empty: the same; balanced; or 1, 2.5";
+            labeled::text(ui, label("train.class_weights"), &tip("train.class_weights"), hint, weights);
+        }
         if writes {
             number(
                 ui,

@@ -1,4 +1,5 @@
-//! The elements of a JSON array, each with its place and line, so that one broken element is one broken row.
+//! The elements of a JSON array, or objects written one after the other, each with its place and line, so that one broken
+//! element is one broken row.
 
 use std::ops::Range;
 
@@ -51,6 +52,40 @@ pub(super) fn elements(text: &[u8], inside: bool) -> Option<Vec<JsonElement>> {
     None
 }
 
+/// The objects that `text` is made of, one after the other over as many lines as they like, with nothing but white space
+/// and commas between. They need not be valid JSON inside. Nothing when there is anything else, or when one does not end.
+pub(super) fn objects(text: &[u8]) -> Option<Vec<JsonElement>> {
+    let mut found: Vec<JsonElement> = Vec::new();
+    let (mut depth, mut line, mut start) = (0usize, 1, None);
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'\n' => line += 1,
+            b'{' | b'[' if depth > 0 => depth += 1,
+            b'{' => {
+                depth = 1;
+                start = Some(JsonElement { bytes: at..at, line });
+            }
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    found.extend(finished(start.take(), at + 1));
+                }
+            }
+            b'"' if depth > 0 => {
+                let end = string_end(text, at)?;
+                line += text[at..end].iter().filter(|&&byte| byte == b'\n').count();
+                at = end;
+                continue;
+            }
+            byte if depth == 0 && !byte.is_ascii_whitespace() && byte != b',' => return None,
+            _ => {}
+        }
+        at += 1;
+    }
+    (depth == 0).then_some(found)
+}
+
 fn finished(start: Option<JsonElement>, end: usize) -> Option<JsonElement> {
     start.map(|element| JsonElement { bytes: element.bytes.start..end, ..element })
 }
@@ -92,6 +127,20 @@ mod tests {
         let text = "{\n \"version\": {\"x\": [0]},\n \"entries\": [\n  {\"1\": {}},\n  {\"2\": {}}\n ]\n}";
         assert_eq!(found(text, true), Some(vec![("{\"1\": {}}", 4), ("{\"2\": {}}", 5)]));
         assert_eq!(found("{\"a\": 1}", true), None);
+    }
+
+    #[test]
+    fn objects_one_after_the_other() {
+        let split = |text: &str| {
+            let found = objects(text.as_bytes())?;
+            Some(found.into_iter().map(|one| (text[one.bytes].to_owned(), one.line)).collect::<Vec<_>>())
+        };
+        let text = "{\n \"a\": [{\"b\": \"}\"}]\n}\n\n{\"c\":\n1},\n{}";
+        let wanted = [("{\n \"a\": [{\"b\": \"}\"}]\n}", 1), ("{\"c\":\n1}", 5), ("{}", 7)];
+        assert_eq!(split(text), Some(wanted.map(|(text, line)| (text.to_owned(), line)).to_vec()));
+        for other in ["{} 7", "{\"a\": 1", "[{}]", "{}}", "{\"a\": \"}"] {
+            assert_eq!(split(other), None, "{other}");
+        }
     }
 
     #[test]
