@@ -238,7 +238,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, "x").unwrap();
         };
-        ["a.csv", "b.csv.gz", "b.txt", "more/x.jsonl", "more/y.jsonl", "more/.hidden.csv", "more/notes.md"].map(put);
+        ["a.csv", "b.csv.gz", "b.txt", "more/x.jsonl", "more/y.jsonl", "more/.hidden.csv", "more/notes.md"]
+            .into_iter()
+            .for_each(put);
         let named = |setting: &str| {
             let files = named(dir.path(), setting).unwrap().unwrap();
             let name = |file: &PathBuf| file.strip_prefix(dir.path()).unwrap_or(file).display().to_string();
@@ -255,7 +257,8 @@ mod tests {
             "hub/data/train-00001-of-00002.parquet",
             "hub/data/test-00000-of-00001.parquet",
         ]
-        .map(put);
+        .into_iter()
+        .for_each(put);
         let found = search(&dir.path().join("hub"), &["train"], &TABLES).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(search(&dir.path().join("hub"), &["valid"], &TABLES), None);
