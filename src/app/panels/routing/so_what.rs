@@ -79,11 +79,11 @@ fn slopes_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui) {
     title(map, head, column, name, if known { &marks } else { &[] }, ui);
     let id = egui::Id::unique("route map slopes");
     let mut pen = Pen::default();
-    for layer in 0..rows.layers {
+    for (layer, slope) in slopes.iter().enumerate() {
+        let Some((slope, _)) = *slope else { continue };
         let band = rows.band(layer);
         let middle = band.center();
         let half = (0.24 * band.span()).clamp(1.5, 7.0);
-        let Some((slope, _)) = slopes[layer] else { continue };
         let bar = Rangef::new(x(0.0).min(x(slope.value)), x(0.0).max(x(slope.value)));
         pen.rect(Rect::from_x_y_ranges(bar, Rangef::new(middle - half, middle + half)), map.theme().accent);
         let error = Rangef::new(x(slope.value - 2.0 * slope.se), x(slope.value + 2.0 * slope.se));
