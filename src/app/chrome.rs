@@ -199,7 +199,7 @@ impl WorkbenchApp {
             }
             if ctx.input_mut(|input| input.consume_shortcut(&keys)) {
                 if let Action::Show(view) = action {
-                    focus_view(ctx, view);
+                    focus_view(ctx, view.title());
                 }
                 self.actions.push(action);
             }

@@ -94,11 +94,11 @@ struct Draw<'a, 'b> {
 impl Behavior<View> for Draw<'_, '_> {
     fn pane_ui(&mut self, ui: &mut Ui, _tile_id: TileId, view: &mut View) -> UiResponse {
         egui::Frame::new().inner_margin(egui::Margin::symmetric(10, 8)).show(ui, |ui| {
-            anchor(ui, *view);
+            anchor(ui, view.title());
             // Setup scrolls its form by itself, with its explanation, below what stays in place.
             if *view == View::Setup {
                 self.panels.ui(*view, self.ctx, ui);
-                return note_home(ui, *view);
+                return note_home(ui, view.title());
             }
             egui::ScrollArea::vertical().id_salt(*view).auto_shrink(false).show(ui, |ui| {
                 if !self.ctx.settings.explained.contains(view) {
@@ -106,7 +106,7 @@ impl Behavior<View> for Draw<'_, '_> {
                 }
                 self.panels.ui(*view, self.ctx, ui);
                 follow_focus(ui);
-                note_home(ui, *view);
+                note_home(ui, view.title());
             });
         });
         UiResponse::None

@@ -153,7 +153,7 @@ impl WorkbenchApp {
                 self.layout.show(view);
                 // Whoever works with the keyboard goes on in the view.
                 if ctx.memory(|memory| memory.focused().is_some()) {
-                    focus_view(ctx, view);
+                    focus_view(ctx, view.title());
                 }
                 self.presenter.iter_mut().for_each(|presenter| presenter.view = view);
             }

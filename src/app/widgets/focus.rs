@@ -3,14 +3,17 @@
 //! Each view has an anchor at its top. It takes the focus when the view is called by a key, and when the widget that had the focus
 //! is gone (a dialog that closed, a button that its own action removed): the next Tab goes on in the view, not in the toolbar.
 
-use crate::app::view::View;
 use egui::{Context, Id, Rect, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 
 /// Passes for which a wish for the focus is kept.
 const PATIENCE: u64 = 5;
 
-fn anchor_of(view: View) -> Id {
-    Id::unique(("anchor of a view", view.title()))
+fn anchor_of(view: &str) -> Id {
+    Id::unique(("anchor of a view", view))
+}
+
+fn drawn_key() -> Id {
+    Id::unique("anchor that is drawn")
 }
 
 fn wanted_key() -> Id {
@@ -21,8 +24,8 @@ fn home_key() -> Id {
     Id::unique("anchor of the view that has the focus")
 }
 
-/// The view is to have the keyboard focus.
-pub fn focus_view(ctx: &Context, view: View) {
+/// The view of this title is to have the keyboard focus.
+pub fn focus_view(ctx: &Context, view: &str) {
     want(ctx, anchor_of(view));
 }
 
@@ -34,11 +37,12 @@ fn want(ctx: &Context, anchor: Id) {
 /// The widget with the keyboard focus, but for anchors: keys without a modifier are the window's while one of those has it.
 pub fn focused_widget(ctx: &Context) -> Option<Id> {
     let focused = ctx.memory(|memory| memory.focused())?;
-    View::ALL.iter().all(|view| anchor_of(*view) != focused).then_some(focused)
+    let anchor: Option<Id> = ctx.data(|data| data.get_temp(drawn_key()));
+    (anchor != Some(focused)).then_some(focused)
 }
 
 /// The anchor of a view: to be called first in it. It is there only while it has the focus or is to get it.
-pub fn anchor(ui: &Ui, view: View) {
+pub fn anchor(ui: &Ui, view: &str) {
     let id = anchor_of(view);
     let wanted: Option<(Id, u64)> = ui.data(|data| data.get_temp(wanted_key()));
     let fresh = |(_, pass): &(Id, u64)| pass + PATIENCE >= ui.ctx().cumulative_pass_nr();
@@ -49,7 +53,10 @@ pub fn anchor(ui: &Ui, view: View) {
     let top = ui.max_rect().left_top();
     let place = Rect::from_min_size(pos2(top.x, ui.clip_rect().top().max(top.y)), vec2(ui.available_width(), 3.0));
     let response = ui.interact(place, id, Sense::focusable_noninteractive());
-    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{}: the view", view.title())));
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{view}: the view")));
+    ui.data_mut(|data| {
+        data.insert_temp(drawn_key(), id);
+    });
     if wanted {
         ui.data_mut(|data| data.remove::<(Id, u64)>(wanted_key()));
         response.request_focus();
@@ -58,7 +65,7 @@ pub fn anchor(ui: &Ui, view: View) {
 }
 
 /// Notes that the focus is in this view, if it is. To be called last in it.
-pub fn note_home(ui: &Ui, view: View) {
+pub fn note_home(ui: &Ui, view: &str) {
     let Some(focused) = ui.memory(|memory| memory.focused()) else { return };
     let here = ui
         .ctx()
