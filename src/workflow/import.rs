@@ -12,6 +12,7 @@ use crate::train::ModelAndData;
 use crate::train::checkpoint::set_tensors;
 use crate::train::trainer::Trainer;
 use crate::workflow::run::{self, Prepared};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Reads one checkpoint of the reference code, or PEFT directories that are the experts of one mixture.
@@ -117,18 +118,18 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
     Ok(dir)
 }
 
-/// The imported tensors, and zeros where a LoRA adapts only some of the places: there the model stays the base model.
+/// The imported tensors, and zeros in the layers that a LoRA does not adapt: there the model stays the base model.
 fn with_bare_places(model: &dyn Network, found: &Imported) -> Result<Vec<HostTensor>> {
     let mut tensors = found.tensors.clone();
     if found.mixture.kind != MixtureKind::Lora {
         return Ok(tensors);
     }
-    let there = |name: &str| found.tensors.iter().any(|tensor| tensor.name == name);
-    let is_bare = |name: &str| {
-        let place = name.strip_suffix(".lora_a.weight").or_else(|| name.strip_suffix(".lora_b.weight"));
-        place
-            .is_some_and(|place| !["lora_a", "lora_b"].into_iter().any(|side| there(&format!("{place}.{side}.weight"))))
-    };
+    // Only whole layers: a single module that lacks in a layer is a damaged file.
+    let layer =
+        |name: &str| name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')).map(|(n, _)| n.to_owned());
+    let adapted: BTreeSet<Option<String>> = found.tensors.iter().map(|tensor| layer(&tensor.name)).collect();
+    let is_lora = |name: &str| name.ends_with(".lora_a.weight") || name.ends_with(".lora_b.weight");
+    let is_bare = |name: &str| is_lora(name) && !adapted.contains(&layer(name));
     let missing: Vec<_> = model.params().iter().filter(|param| is_bare(&param.name)).collect();
     for param in &missing {
         // With B zero, A does nothing; what it started from lets training go on.
@@ -140,7 +141,7 @@ fn with_bare_places(model: &dyn Network, found: &Imported) -> Result<Vec<HostTen
     }
     if !missing.is_empty() {
         log::warn!(
-            "the adapter covers only some of the places: {} others are left as the base model has them",
+            "the adapter covers only some of the layers: {} places in the others are left as the base model has them",
             missing.len() / 2
         );
     }

@@ -12,7 +12,9 @@ fn unbalanced() -> (Place, RunConfig) {
     let row = |i: usize| if i % 12 == 0 { "good film,yes\n" } else { "bad plot,no\n" }.to_owned();
     let rows: String = (0..96).map(row).collect();
     std::fs::write(place.path("train.csv"), format!("sentence,label\n{rows}")).unwrap();
-    let config = place.config(4);
+    let mut config = place.config(4);
+    // Both classes are in every batch: weights of one class alone cancel.
+    config.train.batch_size = 96;
     (place, config)
 }
 

@@ -10,9 +10,14 @@ use std::io;
 
 /// Writes JSON as Python's `json.dumps` does with `ensure_ascii=False`: `", "` and `": "` between, unless indented.
 pub(super) fn dumps(value: &Value, indent: Option<usize>) -> serde_json::Result<String> {
+    dumps_with(value, indent, [", ", ": "])
+}
+
+/// The same with what stands between items, and between a key and its value; not where it is indented.
+pub(super) fn dumps_with(value: &Value, indent: Option<usize>, between: [&str; 2]) -> serde_json::Result<String> {
     let mut out = Vec::new();
     match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, OneLine))?,
+        None => value.serialize(&mut Serializer::with_formatter(&mut out, OneLine(between)))?,
         Some(width) => {
             let indent = " ".repeat(width);
             let formatter = PrettyFormatter::with_indent(indent.as_bytes());
@@ -22,12 +27,12 @@ pub(super) fn dumps(value: &Value, indent: Option<usize>) -> serde_json::Result<
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// As [`CompactFormatter`](serde_json::ser::CompactFormatter), with a space after commas and colons.
-struct OneLine;
+/// As [`CompactFormatter`](serde_json::ser::CompactFormatter), with these texts between items, and after a key.
+struct OneLine<'a>([&'a str; 2]);
 
-impl Formatter for OneLine {
+impl Formatter for OneLine<'_> {
     fn begin_array_value<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+        if first { Ok(()) } else { writer.write_all(self.0[0].as_bytes()) }
     }
 
     fn begin_object_key<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
@@ -35,7 +40,7 @@ impl Formatter for OneLine {
     }
 
     fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
+        writer.write_all(self.0[1].as_bytes())
     }
 }
 

@@ -290,9 +290,21 @@ fn misfit(number: usize, why: &str) -> Error {
 fn to_json(state: &State<'_, '_>, value: &Value, options: Kwargs) -> std::result::Result<Value, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.get::<Option<Value>>("ensure_ascii")?;
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
+    let separators = match (separators.as_deref(), indent) {
+        (Some([item, key]), None) => [item.as_str(), key.as_str()],
+        _ => [", ", ": "],
+    };
+    let sort = |mut json: Json| {
+        if sorted {
+            json.sort_all_objects();
+        }
+        json
+    };
     let text = serde_json::to_value(value)
-        .and_then(|json| python::dumps(&json, indent))
+        .and_then(|json| python::dumps_with(&sort(json), indent, separators))
         .map_err(|err| minijinja::Error::new(ErrorKind::InvalidOperation, format!("no JSON of the value: {err}")))?;
     state.consume_fuel(text.len() as u64 / 64)?;
     Ok(Value::from(text))

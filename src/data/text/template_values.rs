@@ -3,7 +3,7 @@
 use super::example::Turn;
 use super::python;
 use crate::config::choice_name;
-use minijinja::value::{Enumerator, Object, Serde, ValueKind, from_args};
+use minijinja::value::{Enumerator, Object, Serde, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use serde_json::Value as Json;
 use std::fmt;
@@ -108,8 +108,12 @@ fn python_repr(value: &Value) -> String {
             format!("{{{}}}", keys.map(pair).collect::<Vec<_>>().join(", "))
         }
         ValueKind::Seq => {
-            let items = value.try_iter().into_iter().flatten();
-            format!("[{}]", items.map(|item| python_repr(&item)).collect::<Vec<_>>().join(", "))
+            let items: Vec<String> = value.try_iter().into_iter().flatten().map(|item| python_repr(&item)).collect();
+            match (value.downcast_object_ref::<Tuple>().is_some(), items.as_slice()) {
+                (true, [one]) => format!("({one},)"),
+                (true, _) => format!("({})", items.join(", ")),
+                (false, _) => format!("[{}]", items.join(", ")),
+            }
         }
         _ => value.to_string(),
     }
@@ -159,7 +163,7 @@ pub(super) fn python_methods(
             Some((before, after)) => (before, part, after),
             None => (first, "", last),
         };
-        Value::from(vec![Value::from(before), Value::from(middle), Value::from(after)])
+        Value::from(Tuple::from([before, middle, after].map(Value::from)))
     };
     match method {
         "removeprefix" => {

@@ -177,6 +177,16 @@ fn what_cannot_be_imported_is_refused_by_name() {
         assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
     }
     say_nothing_is_left(&place);
+    // A LoRA on some layers only: the others stay the base model.
+    safetensors::write(&weights, &without("layers.1."), NumberFormat::F32, &Default::default()).unwrap();
+    with_settings(&place, &["import", "--name", "part", &path]);
+    let part = checkpoint::read(&RunDir::open(&place.path("runs/part")).unwrap(), 0).unwrap().tensors;
+    let all_zero = |layer: &str| {
+        let of_layer = part.iter().filter(|tensor| tensor.name.starts_with(layer) && tensor.name.contains("lora_b"));
+        of_layer.map(|tensor| tensor.data.iter().all(|&value| value == 0.0)).collect::<Vec<_>>()
+    };
+    assert!(all_zero("layers.1.").len() == 7 && all_zero("layers.1.").into_iter().all(|zero| zero));
+    assert!(all_zero("layers.0.").into_iter().all(|zero| !zero));
     let other = letters("gpt2-tiny");
     let said = refusal(&place, &["import", "--name", "no", &file("gpt2_lora.pt")]);
     assert!(said.contains("gpt2") && said.contains("llama"), "{said}");
