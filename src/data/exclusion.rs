@@ -28,8 +28,7 @@ pub(super) fn of_message(message: &Map<String, Value>) -> Exclusion {
             Some(true) => {}
             Some(false) => found.excluded = found.excluded.or_else(|| Some(named(key, value))),
             None if known && value.is_number() => found.not_understood.push(format!(
-                "{:?} of a message is neither 0 nor 1, and a turn is learned or it is not: it is learned in full",
-                key
+                "{key:?} of a message is neither 0 nor 1, and a turn is learned or it is not: it is learned in full"
             )),
             None if known || looks_like_one(key) => {
                 found.not_understood.push(format!(

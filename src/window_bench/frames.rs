@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Runs drawn over one another.
 const SERIES: usize = 8;
 /// Most frames until everything has arrived.
-const PATIENCE: usize = 600;
+const PATIENCE: usize = 6000;
 
 /// Opens a window, fills it, and measures.
 pub(super) fn measure(plan: &Plan) -> Result<FrameFigures> {

@@ -9,7 +9,7 @@ use adamix::workflow::run::{self, Run};
 /// One "yes" to eleven "no".
 fn unbalanced() -> (Place, RunConfig) {
     let place = Place::new();
-    let row = |i: usize| if i % 12 == 0 { "good film,yes\n" } else { "bad plot,no\n" }.to_owned();
+    let row = |i: usize| if i.is_multiple_of(12) { "good film,yes\n" } else { "bad plot,no\n" }.to_owned();
     let rows: String = (0..96).map(row).collect();
     std::fs::write(place.path("train.csv"), format!("sentence,label\n{rows}")).unwrap();
     let mut config = place.config(4);

@@ -107,7 +107,7 @@ impl DatasetInfo {
 
     fn role(&self, value: Value) -> Value {
         let known = self.roles.iter().find(|(own, _)| value.as_str() == Some(own));
-        known.map_or(value.clone(), |(_, usual)| (*usual).into())
+        known.map_or(value, |(_, usual)| (*usual).into())
     }
 }
 

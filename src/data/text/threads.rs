@@ -19,6 +19,9 @@ pub(super) fn is_tree(record: &Map<String, Value>) -> bool {
     prompt.is_some_and(|prompt| prompt.contains_key("text") && prompt.contains_key("role"))
 }
 
+/// A field of a record as a text.
+type FieldOf = dyn Fn(&Map<String, Value>, &str) -> Option<String>;
+
 /// A message with the line it stands in.
 #[derive(Debug)]
 struct Message {
@@ -26,7 +29,7 @@ struct Message {
     text: String,
     role: Role,
     rank: f64,
-    answers: Vec<Message>,
+    answers: Vec<Self>,
 }
 
 /// The message that a record is; nothing where it was deleted or refused by its reviewers, or says nothing.
@@ -73,7 +76,7 @@ pub(super) fn of_messages(records: &[(usize, Map<String, Value>)]) -> Vec<Exampl
         index: usize,
         records: &[(usize, Map<String, Value>)],
         answers: &mut BTreeMap<String, Vec<usize>>,
-        id: &dyn Fn(&Map<String, Value>, &str) -> Option<String>,
+        id: &FieldOf,
         depth: usize,
     ) -> Option<Message> {
         let (line, record) = &records[index];

@@ -72,7 +72,7 @@ fn types_and_values_that_cannot_be_are_refused() {
         t.dtype = 11;
         t.bytes = vec![0; 64 * 110];
     });
-    says(&err, "has the number 11 and cannot be read; choose a file in F32, F16");
+    says(&err, "its type Q3_K (number 11) cannot be read; choose a file in F32, F16");
     says(&with_tensor("blk.0.attn_q.weight", |t| t.dtype = 99), "unknown");
     says(&with_tensor("blk.0.ffn_up.weight", |t| t.bytes[208..210].fill(0xff)), "not finite");
     says(&with_tensor("blk.0.attn_norm.weight", |t| t.bytes[..4].fill(0xff)), "not finite");

@@ -53,7 +53,7 @@ const FORMATS: [(TextFormat, &str); 9] = [
 
 pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, previewed: &mut String) {
     let mut task = form.data.task;
-    choice(ui, label("data.task"), &tip("data.task"), &mut task, &TASKS);
+    choice(ui, label("data.task"), tip("data.task"), &mut task, &TASKS);
     if task != form.data.task {
         // What belongs to the old task is kept aside; the form of the new one is drawn next.
         ctx.push(Action::ChooseTask(task));
@@ -65,11 +65,11 @@ pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, previewed:
         _ => {
             let hint = "a directory with train.tsv and dev.tsv";
             let path = &mut form.data.path;
-            ctx.path(ui, label("data.path"), &tip("data.path"), hint, path, Purpose::DataDir);
+            ctx.path(ui, label("data.path"), tip("data.path"), hint, path, Purpose::DataDir);
         }
     }
     let length = &mut form.data.max_length;
-    number(ui, label("data.max_length"), &tip("data.max_length"), length, 4..=65_536, 1.0);
+    number(ui, label("data.max_length"), tip("data.max_length"), length, 4..=65_536, 1.0);
     egui::CollapsingHeader::new("More about the data").show(ui, |ui| {
         if form.data.task == Task::Text {
             more_texts_ui(ui, form);
@@ -86,7 +86,7 @@ pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, previewed:
 fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
     let hint = "TSV, CSV or JSONL; drop it onto the window";
     let (tooltip, file) = (tip("data.train_file"), &mut data.train_file);
-    let edit = ctx.path(ui, label("data.train_file"), &tooltip, hint, file, Purpose::TrainFile);
+    let edit = ctx.path(ui, label("data.train_file"), tooltip, hint, file, Purpose::TrainFile);
     if edit.lost_focus() && !data.train_file.is_empty() {
         // The columns of a typed path are guessed too.
         ctx.push(Action::UsePath(Purpose::TrainFile, PathBuf::from(&data.train_file)));
@@ -114,7 +114,7 @@ fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
         }
     }
     let problems = [(Problem::Classification, "Classes"), (Problem::Regression, "A number")];
-    choice(ui, label("data.problem"), &tip("data.problem"), &mut data.problem, &problems);
+    choice(ui, label("data.problem"), tip("data.problem"), &mut data.problem, &problems);
 }
 
 /// How a file is laid out, and how much of it was looked at.
@@ -159,10 +159,10 @@ fn facts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, found: &Columns, key: &str, chosen:
 /// The evaluation file; without one, the share of the training data that is held out.
 fn eval_file_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, hint: &str) {
     let file = &mut data.dev_file;
-    ctx.path(ui, label("data.dev_file"), &tip("data.dev_file"), hint, file, Purpose::DevFile);
+    ctx.path(ui, label("data.dev_file"), tip("data.dev_file"), hint, file, Purpose::DevFile);
     if data.dev_file.is_empty() {
         let share = &mut data.dev_fraction;
-        number(ui, label("data.dev_fraction"), &tip("data.dev_fraction"), share, 0.01..=0.9, 0.005);
+        number(ui, label("data.dev_fraction"), tip("data.dev_fraction"), share, 0.01..=0.9, 0.005);
     }
 }
 
@@ -170,7 +170,7 @@ fn eval_file_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, hint: &s
 fn column_ui(ui: &mut Ui, key: &str, value: &mut String, names: &[String], optional: bool) {
     if names.is_empty() {
         let hint = if optional { "none" } else { "name or number from 0" };
-        labeled::text(ui, label(key), &tip(key), hint, value);
+        labeled::text(ui, label(key), tip(key), hint, value);
         return;
     }
     let mut options: Vec<_> = names.iter().map(|name| (name.clone(), name.clone())).collect();
@@ -180,14 +180,14 @@ fn column_ui(ui: &mut Ui, key: &str, value: &mut String, names: &[String], optio
     if !names.contains(value) && !value.is_empty() {
         options.push((value.clone(), format!("{value} (typed)")));
     }
-    choice(ui, label(key), &tip(key), value, &options);
+    choice(ui, label(key), tip(key), value, &options);
 }
 
 fn more_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
     let known_task = !matches!(data.task, Task::Lab | Task::Custom | Task::Text);
     if known_task {
         let (hint, file) = ("empty: the task's own", &mut data.dev_file);
-        ctx.path(ui, label("data.dev_file"), &tip("data.dev_file"), hint, file, Purpose::DevFile);
+        ctx.path(ui, label("data.dev_file"), tip("data.dev_file"), hint, file, Purpose::DevFile);
     }
     if data.task != Task::Lab {
         let formats = [
@@ -199,30 +199,30 @@ fn more_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
             (FileFormat::Arrow, "Arrow"),
             (FileFormat::Sheet, "Excel or OpenDocument"),
         ];
-        choice(ui, label("data.format"), &tip("data.format"), &mut data.format, &formats);
+        choice(ui, label("data.format"), tip("data.format"), &mut data.format, &formats);
     }
     if data.task == Task::Custom {
-        toggle(ui, label("data.header"), &tip("data.header"), &mut data.header);
+        toggle(ui, label("data.header"), tip("data.header"), &mut data.header);
     }
     if data.task == Task::Custom && data.problem == Problem::Classification {
         let mut labels = data.labels.join(", ");
         let hint = "empty: as found, sorted";
-        if labeled::text(ui, label("data.labels"), &tip("data.labels"), hint, &mut labels).changed() {
+        if labeled::text(ui, label("data.labels"), tip("data.labels"), hint, &mut labels).changed() {
             data.labels = split_names(&labels);
         }
     }
     if data.task != Task::Text {
-        choice(ui, label("data.metric"), &tip("data.metric"), &mut data.metric, &METRICS);
+        choice(ui, label("data.metric"), tip("data.metric"), &mut data.metric, &METRICS);
     }
     if data.task != Task::Lab {
         let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
-        choice(ui, label("data.bad_rows"), &tip("data.bad_rows"), &mut data.bad_rows, &bad);
+        choice(ui, label("data.bad_rows"), tip("data.bad_rows"), &mut data.bad_rows, &bad);
     }
     let rows = 0..=usize::MAX;
     let (name, tooltip, most) = (label("data.max_train_rows"), tip("data.max_train_rows"), &mut data.max_train_rows);
-    number_or(ui, name, &tooltip, "all", most, rows.clone(), 10.0);
+    number_or(ui, name, tooltip, "all", most, rows.clone(), 10.0);
     let (name, tooltip, most) = (label("data.max_eval_rows"), tip("data.max_eval_rows"), &mut data.max_eval_rows);
-    number_or(ui, name, &tooltip, "all", most, rows, 10.0);
+    number_or(ui, name, tooltip, "all", most, rows, 10.0);
 }
 
 /// Names separated by commas.
@@ -233,13 +233,13 @@ pub fn split_names(text: &str) -> Vec<String> {
 fn texts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     let RunConfig { data, text, .. } = form;
     let hint = "JSONL, JSON, CSV, TSV, XML or plain text; drop it onto the window";
-    ctx.path(ui, label("data.train_file"), &tip("data.train_file"), hint, &mut data.train_file, Purpose::TrainFile);
+    ctx.path(ui, label("data.train_file"), tip("data.train_file"), hint, &mut data.train_file, Purpose::TrainFile);
     let (hint, path) = ("instead of files: a directory with train and valid files", &mut data.path);
-    ctx.path(ui, label("data.path"), &tip("data.path"), hint, path, Purpose::DataDir);
+    ctx.path(ui, label("data.path"), tip("data.path"), hint, path, Purpose::DataDir);
     eval_file_ui(ctx, ui, data, "empty: a share of the training texts is held out");
-    choice(ui, label("text.format"), &tip("text.format"), &mut text.format, &FORMATS);
+    choice(ui, label("text.format"), tip("text.format"), &mut text.format, &FORMATS);
     template_ui(ui, &mut text.template);
-    toggle(ui, label("text.learn_prompt"), &tip("text.learn_prompt"), &mut text.learn_prompt);
+    toggle(ui, label("text.learn_prompt"), tip("text.learn_prompt"), &mut text.learn_prompt);
 }
 
 /// The fields under *More about the data*.
@@ -248,17 +248,17 @@ fn more_texts_ui(ui: &mut Ui, form: &mut RunConfig) {
     let hint = "empty: the usual names";
     if matches!(text.format, TextFormat::Auto | TextFormat::Completion) {
         let column = &mut text.prompt_column;
-        labeled::text(ui, label("text.prompt_column"), &tip("text.prompt_column"), hint, column);
+        labeled::text(ui, label("text.prompt_column"), tip("text.prompt_column"), hint, column);
     }
     if matches!(text.format, TextFormat::Auto | TextFormat::Completion | TextFormat::Plain) {
         let column = &mut text.completion_column;
-        labeled::text(ui, label("text.completion_column"), &tip("text.completion_column"), hint, column);
+        labeled::text(ui, label("text.completion_column"), tip("text.completion_column"), hint, column);
     }
     let ends = [(Truncate::End, "The end"), (Truncate::Start, "The start")];
-    choice(ui, label("text.truncate"), &tip("text.truncate"), &mut text.truncate, &ends);
+    choice(ui, label("text.truncate"), tip("text.truncate"), &mut text.truncate, &ends);
     let (name, key) = (label("text.max_tokens_per_batch"), tip("text.max_tokens_per_batch"));
-    number_or(ui, name, &key, "by examples", &mut text.max_tokens_per_batch, 0..=1 << 24, 8.0);
-    labeled::text(ui, label("text.date"), &tip("text.date"), "empty: today", &mut text.date);
+    number_or(ui, name, key, "by examples", &mut text.max_tokens_per_batch, 0..=1 << 24, 8.0);
+    labeled::text(ui, label("text.date"), tip("text.date"), "empty: today", &mut text.date);
 }
 
 /// The chat template: one of the words, or a file.
@@ -272,8 +272,8 @@ fn template_ui(ui: &mut Ui, template: &mut String) {
     let file = !words.iter().any(|(word, _)| word == template);
     let path = if file { template.clone() } else { "template.jinja".to_owned() };
     options.push((path, "A Jinja file"));
-    choice(ui, label("text.template"), &tip("text.template"), template, &options);
+    choice(ui, label("text.template"), tip("text.template"), template, &options);
     if file {
-        labeled::text(ui, "Template file", &tip("text.template"), "path of a Jinja file", template);
+        labeled::text(ui, "Template file", tip("text.template"), "path of a Jinja file", template);
     }
 }

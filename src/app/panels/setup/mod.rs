@@ -135,7 +135,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         }
         _ => ("lab", "the bundled lab model", "A small encoder that trains in under a minute; works without internet"),
     };
-    ctx.path(ui, label("model.path"), &tip("model.path"), hint, &mut model.path, Purpose::Model);
+    ctx.path(ui, label("model.path"), tip("model.path"), hint, &mut model.path, Purpose::Model);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
         cards::caption(ui, ctx.theme, "Or take");
@@ -157,28 +157,28 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         (Method::HeadOnly, "Classification head only"),
         (Method::Full, "All weights"),
     ];
-    labeled::choice(ui, label("model.method"), &tip("model.method"), &mut model.method, &methods);
+    labeled::choice(ui, label("model.method"), tip("model.method"), &mut model.method, &methods);
     egui::CollapsingHeader::new("Device").show(ui, |ui| {
         let gpus = ctx.session.preflight.value.as_ref().map_or(&[][..], |report| &report.gpus);
         let devices = devices(gpus, model.device);
-        labeled::choice(ui, label("model.device"), &tip("model.device"), &mut model.device, &devices);
+        labeled::choice(ui, label("model.device"), tip("model.device"), &mut model.device, &devices);
         let formats = [
             (DtypeChoice::Auto, "Automatic"),
             (DtypeChoice::F32, "f32"),
             (DtypeChoice::Bf16, "bf16"),
             (DtypeChoice::F16, "f16"),
         ];
-        labeled::choice(ui, label("model.dtype"), &tip("model.dtype"), &mut model.dtype, &formats);
+        labeled::choice(ui, label("model.dtype"), tip("model.dtype"), &mut model.dtype, &formats);
         labeled::number_or(
             ui,
             label("model.threads"),
-            &tip("model.threads"),
+            tip("model.threads"),
             "automatic",
             &mut model.threads,
             0..=1024,
             0.1,
         );
-        labeled::toggle(ui, label("model.trunk_dropout"), &tip("model.trunk_dropout"), &mut model.trunk_dropout);
+        labeled::toggle(ui, label("model.trunk_dropout"), tip("model.trunk_dropout"), &mut model.trunk_dropout);
     });
 }
 
