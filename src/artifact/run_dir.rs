@@ -153,9 +153,16 @@ impl RunDir {
 /// models, are named, not found on a path.
 pub(super) fn resolve_paths(config: &mut RunConfig) -> Result<()> {
     let (data, template) = (&mut config.data, &mut config.text.template);
-    for path in [&mut config.model.path, &mut data.path, &mut data.train_file, &mut data.dev_file, template] {
-        let named = path.is_empty() || [LAB, WRITER_LAB, "auto", "none", "model"].contains(&path.as_str());
-        if named {
+    // What a name of something bundled, or of a kind of template, is in one place is an ordinary directory in another.
+    let paths: [(&mut String, &[&str]); 5] = [
+        (&mut config.model.path, &[LAB, WRITER_LAB]),
+        (&mut data.path, &[]),
+        (&mut data.train_file, &[]),
+        (&mut data.dev_file, &[]),
+        (template, &["auto", "none", "model"]),
+    ];
+    for (path, names) in paths {
+        if path.is_empty() || names.contains(&path.as_str()) {
             continue;
         }
         if Path::new(path.as_str()).exists() {
