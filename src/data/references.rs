@@ -1,6 +1,6 @@
 //! Generated texts and their references, as the scorers of the E2E and WebNLG challenges lay them out.
 
-use super::files::encoding::decoded;
+use super::files::encoding::{GUESSED, decoded};
 use super::lines::{BOM, utf8};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -25,9 +25,11 @@ pub struct References {
 
 /// The contents of a text file, without a byte order mark; `what` says what was read, for messages.
 pub fn read_text(path: &Path, what: &str) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|err| Error::io(&format!("reading {what}"), path, err))?;
+    let raw = std::fs::read(path).map_err(|err| Error::io(&format!("reading {what}"), path, err))?;
     let name = path.display().to_string();
-    let (bytes, _) = decoded(&name, bytes.into())?;
+    let (bytes, stored) = decoded(&name, raw.as_slice().into())?;
+    // A score does not depend on a guess.
+    let bytes = if stored.contains(GUESSED) { raw.as_slice().into() } else { bytes };
     let body = bytes.strip_prefix(BOM).unwrap_or(&bytes);
     if let Ok(text) = std::str::from_utf8(body) {
         return Ok(text.to_owned());
