@@ -5,8 +5,8 @@
 //! cargo run --release --no-default-features --example lab_table -- --seeds 3 --out lab.csv
 //! cargo run --release --no-default-features --example lab_table -- --seeds 20 --only preset,lambda-5-both
 //! ```
-//! Each run takes half a minute on two cores; eleven settings and three seeds about a quarter of an hour. A run that is there
-//! already in the directory for runs (`--runs DIR`) is not made again, so that an interrupted table goes on.
+//! Each run takes half a minute on two cores; eleven settings and three seeds about a quarter of an hour. A run that has
+//! ended in the directory for runs (`--runs DIR`) is not made again, and one that has not goes on, so that an interrupted table does.
 
 use adamix::analysis::causes::least_squares::Estimate;
 use adamix::artifact::RunDir;
@@ -141,10 +141,12 @@ fn run_of(asked: &Asked, name: &str, set: &[(&str, &str)], seed: u64) -> Result<
     }
     let dir = asked.runs.join(&config.name);
     let ended = |dir: &Path| Ok::<_, Error>(RecordedMetrics::read(&RunDir::open(dir)?.metrics())?.end.is_some());
-    if !dir.exists() || !ended(&dir)? {
-        let mut run = Run::start(run::prepare(&config)?)?;
-        run.go(&mut NullObserver, &Control::default())?;
-    }
+    let mut run = match dir.exists() {
+        true if ended(&dir)? => return Ok(dir),
+        true => Run::resume(&dir, None)?,
+        false => Run::start(run::prepare(&config)?)?,
+    };
+    run.go(&mut NullObserver, &Control::default())?;
     Ok(dir)
 }
 

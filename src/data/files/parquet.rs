@@ -17,7 +17,7 @@ pub(super) fn open(path: &Path) -> Result<Records> {
     let reader = reader(path)?;
     let about = reader.metadata().file_metadata();
     let columns = about.schema_descr().root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
-    let stored = format!("Parquet, {} rows in {} groups", about.num_rows(), reader.num_row_groups());
+    let stored = format!("Parquet (rows: {})", about.num_rows());
     Ok(Records { format: FileFormat::Parquet, stored, columns, source: Source::Parquet(path.to_path_buf()) })
 }
 

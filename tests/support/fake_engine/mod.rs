@@ -4,6 +4,7 @@
 //! happens between two frames. [`FakeEngine::demo`] answers every command with invented plausible
 //! numbers and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no random numbers.
 
+mod averages;
 mod compared;
 pub mod data;
 mod experts;
